@@ -1,0 +1,1 @@
+"""Analysis-ready forest cubes on one grid, pixel on pixel."""

@@ -1,0 +1,1 @@
+"""Pure: grids, kinds, resampling, versions. No I/O, no Dagster, no dask."""

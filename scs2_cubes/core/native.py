@@ -1,0 +1,108 @@
+"""What a source holds, on its native grid, as plain values that travel to workers.
+
+A :class:`NativeDataset` is found out once, on the client, from metadata and coordinates alone. Together with a
+window it is all that a worker needs to read pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scs2_cubes.core.grid import Lattice
+
+__all__ = ["Location", "NativeArray", "NativeDataset", "RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long, and how patiently, something on the network is asked again."""
+
+    deadline: float = 300.0
+    """Seconds after the first attempt at which no further one is started."""
+    max_attempts: int = 10
+    """Attempts in all."""
+    initial_wait: float = 0.5
+    """Seconds before the second attempt; doubles from one attempt to the next, with full jitter."""
+    max_wait: float = 30.0
+    """Longest wait between two attempts in seconds, a server's ``Retry-After`` excepted."""
+    timeout: float = 60.0
+    """Seconds without a byte after which an attempt has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an array store can be read, and how: an fsspec URL with its options, for workers."""
+
+    url: str
+    """``https://…``, ``file://…``, an absolute path, later ``s3://…``."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec storage options; never printed."""
+    retry: RetryPolicy = RetryPolicy()
+    """Policy for every request."""
+
+    def __repr__(self) -> str:
+        # Options may hold credentials.
+        return f"Location({self.url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeArray:
+    """One array of a source, as it is stored."""
+
+    name: str
+    """Name in the store."""
+    dims: tuple[str, ...]
+    """Names of its dimensions, in stored order."""
+    shape: tuple[int, ...]
+    """Sizes, in the order of ``dims``."""
+    chunks: tuple[int, ...]
+    """Sizes of a chunk, in the order of ``dims``."""
+    dtype: str
+    """numpy name of the stored dtype."""
+    fill: float | None
+    """The number that the store's metadata declares as "no value", or None."""
+    scale: float = 1.0
+    """CF scale_factor."""
+    offset: float = 0.0
+    """CF add_offset."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """The other attributes, as stored."""
+    metadata: str = ""
+    """The store's own metadata of the array (JSON), so that a worker opens it without asking again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeDataset:
+    """A data id's arrays, lattice and time axis."""
+
+    location: Location
+    """Where its arrays lie."""
+    href: str
+    """Public address for the attributes: the original one, not a mirror's."""
+    arrays: tuple[NativeArray, ...]
+    """Those that lie on the lattice."""
+    lattice: Lattice
+    """The pixels; rows and columns in stored order, so dy or dx may have either sign."""
+    y_dim: str
+    """Name of the row dimension in ``NativeArray.dims``."""
+    x_dim: str
+    """Name of the column dimension."""
+    version: str
+    """The source version: what the source says about its present content."""
+    time_dim: str | None = None
+    """Name of the time dimension; None where time is a scalar or unknown."""
+    times: tuple[str, ...] = ()
+    """Time stamps, ISO 8601 without zone, in stored order; one for a scalar, empty where the source has none."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Global attributes, as stored."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that the source adds to a cube: ``stac_catalog_url``, ``stac_item_id`` …"""
+
+    def array(self, name: str) -> NativeArray:
+        """The array of that name. Raises KeyError where there is none."""
+        for array in self.arrays:
+            if array.name == name:
+                return array
+        raise KeyError(name)

@@ -1,0 +1,127 @@
+"""What the configuration says, as frozen values: handed down from ``config`` to everything that makes cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scs2_cubes.core.grid import Partition, Region, partitions_of
+from scs2_cubes.core.native import RetryPolicy
+from scs2_cubes.core.variables import Product
+
+__all__ = ["NATIVE_PARTITION", "Case", "DaskSpec", "DatasetSpec", "StorageSpec", "StoreSpec"]
+
+#: Key of the one partition of a dataset on its native grid.
+NATIVE_PARTITION = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """An entry of ``data_stores`` that is read from."""
+
+    identifier: str
+    """Name in the configuration."""
+    protocol: str
+    """``store_id``: ``stac``, later ``clms``, ``cciodp``, ``file`` …"""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """``store_params`` without ``href_rewrite``; paths are absolute. May hold secrets, so it's never printed."""
+    href_rewrite: tuple[tuple[str, str], ...] = ()
+    """(prefix, replacement) for absolute links, longest prefix first. Not part of any version."""
+    retry: RetryPolicy = RetryPolicy()
+    """Policy for every request to this store."""
+
+    def __repr__(self) -> str:
+        return f"StoreSpec({self.identifier!r}, {self.protocol!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """Where cubes are written: the store called ``storage``."""
+
+    root: str
+    """Absolute path or fsspec URL of the folder that holds the cubes."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec storage options; may hold secrets, so they're never printed."""
+
+    def __repr__(self) -> str:
+        return f"StorageSpec({self.root!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class DaskSpec:
+    """What computes the tiles."""
+
+    mode: str = "threads"
+    """``threads`` in this process, ``local`` cluster of processes, or ``address`` of a running scheduler."""
+    address: str | None = None
+    """Scheduler's address, where the mode is ``address``."""
+    n_workers: int | None = None
+    """Threads (mode ``threads``) or worker processes (mode ``local``); None: one per core."""
+    threads_per_worker: int = 1
+    """Threads of each worker process, where the mode is ``local``."""
+    memory_limit: str = "auto"
+    """Memory limit of each worker process, where the mode is ``local``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """An entry of ``datasets``: one cube on each of its regions."""
+
+    identifier: str
+    """Name of the cube; may contain ``/``."""
+    store: StoreSpec
+    """Where the source is."""
+    data_id: str
+    """Which of the store's datasets."""
+    regions: tuple[Region, ...]
+    """The regions it is made for; empty: the source's own grid."""
+    region_folders: bool
+    """True where cubes lie in a folder per region: whenever the grid is a list, group or table of regions."""
+    product: Product | None
+    """What its values mean; None where no known product matches the data id."""
+    time_range: tuple[str | None, str | None] | None = None
+    """``open_params.time_range``: first and last date, inclusive, ISO 8601."""
+    variable_names: tuple[str, ...] | None = None
+    """``open_params.variable_names``: which variables, by their names in the cube; None: all."""
+    zarr_format: int = 2
+    """Zarr format of the cube: 2 or 3."""
+    description: str = ""
+    """For the asset's page."""
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """All partitions of all regions, in the order of the configuration; empty for the native grid."""
+        return tuple(partition for region in self.regions for partition in partitions_of(region))
+
+    @property
+    def partition_keys(self) -> tuple[str, ...]:
+        """Dagster's partition keys."""
+        return tuple(partition.key for partition in self.partitions) or (NATIVE_PARTITION,)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A whole configuration, resolved and checked."""
+
+    name: str
+    """Path of the file, for messages."""
+    datasets: tuple[DatasetSpec, ...]
+    """In the order of the file."""
+    stores: tuple[StoreSpec, ...]
+    """Everything that is read from."""
+    regions: tuple[Region, ...]
+    """Every region of ``grid_mappings``."""
+    storage: StorageSpec
+    """Where cubes are written."""
+    dask: DaskSpec = DaskSpec()
+    """What computes."""
+    warnings: tuple[str, ...] = ()
+    """What is accepted but should be mended, for example a secret in the file."""
+
+    def dataset(self, identifier: str) -> DatasetSpec:
+        """The dataset of that name. Raises KeyError where there is none."""
+        for dataset in self.datasets:
+            if dataset.identifier == identifier:
+                return dataset
+        raise KeyError(identifier)

@@ -1,0 +1,128 @@
+"""Every error that scs2_cubes raises on purpose, as one tree.
+
+::
+
+    Scs2CubesError
+    ├── ConfigurationError          the configuration can't be read or doesn't hold together
+    ├── GridError                   a grid, window or CRS that can't exist
+    ├── SourceError                 something about a source; names its URL
+    │   ├── SourceUnavailableError  no usable answer in spite of retries
+    │   ├── AccessDeniedError       the source answers 401 or 403
+    │   ├── DataIdNotFoundError     the source has no such data id
+    │   └── SourceFormatError       the source answers something that can't be understood
+    ├── PlanError                   the cube that was asked for can't be made from this source
+    ├── ProcessingError             a user's function failed or returned something unusable
+    ├── StorageError                the cube's store can't be read or written
+    │   ├── CubeIdentityError       another cube lies at the same place
+    │   └── CubeNotFoundError       no cube lies there
+    └── MaterializationError        one or more partitions of a cube could not be finished
+
+A message names what, where, the offending value and what to do. None of them ever holds a secret: URLs are
+passed through :func:`redact` before they reach a message.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = [
+    "AccessDeniedError",
+    "ConfigurationError",
+    "CubeIdentityError",
+    "CubeNotFoundError",
+    "DataIdNotFoundError",
+    "GridError",
+    "MaterializationError",
+    "PlanError",
+    "ProcessingError",
+    "Scs2CubesError",
+    "SourceError",
+    "SourceFormatError",
+    "SourceUnavailableError",
+    "StorageError",
+    "redact",
+]
+
+
+def redact(url: str) -> str:
+    """Return ``url`` without what may be secret in it: user, password, query and fragment."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    query = "…" if parts.query else ""
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+class Scs2CubesError(Exception):
+    """Root of the tree: catch it to catch everything that this package raises on purpose."""
+
+
+class ConfigurationError(Scs2CubesError):
+    """The configuration can't be read or doesn't hold together."""
+
+
+class GridError(Scs2CubesError, ValueError):
+    """A grid, window or CRS that can't exist."""
+
+
+class SourceError(Scs2CubesError):
+    """Something about a source. ``url`` is the address, without its secrets."""
+
+    def __init__(self, message: str, *, url: str) -> None:
+        # Both go to Exception so that the error survives pickling on its way back from a worker.
+        super().__init__(message, redact(url))
+
+    @property
+    def url(self) -> str:
+        return str(self.args[1])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_source_error, (type(self), self.args[0], self.args[1])
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} [{self.url}]"
+
+
+def _rebuild_source_error(cls: type[SourceError], message: str, url: str) -> SourceError:
+    return cls(message, url=url)
+
+
+class SourceUnavailableError(SourceError):
+    """No usable answer in spite of retries; the message says how many attempts and the last answer."""
+
+
+class AccessDeniedError(SourceError):
+    """The source answers 401 or 403."""
+
+
+class DataIdNotFoundError(SourceError):
+    """The source has no such data id; the message names the nearest ones."""
+
+
+class SourceFormatError(SourceError):
+    """The source answers something that can't be understood."""
+
+
+class PlanError(Scs2CubesError):
+    """The cube that was asked for can't be made from this source."""
+
+
+class ProcessingError(Scs2CubesError):
+    """A user's function failed or returned something unusable."""
+
+
+class StorageError(Scs2CubesError):
+    """The cube's store can't be read or written."""
+
+
+class CubeIdentityError(StorageError):
+    """Another cube lies at the same place; the message lists what differs."""
+
+
+class CubeNotFoundError(StorageError):
+    """No cube lies there."""
+
+
+class MaterializationError(Scs2CubesError):
+    """One or more partitions of a cube could not be finished; the message names each with its cause."""

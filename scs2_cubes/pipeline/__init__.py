@@ -1,0 +1,1 @@
+"""Plans with integers, makes tiles, and hands both to Dask."""

@@ -1,0 +1,1 @@
+"""What must be ordered and fetched before it can be read."""

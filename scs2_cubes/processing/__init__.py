@@ -1,0 +1,1 @@
+"""Functions Dataset to Dataset, the users' own among them."""

@@ -1,0 +1,1 @@
+"""Tables and status for people; knows no Dagster."""

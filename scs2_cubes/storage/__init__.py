@@ -1,0 +1,1 @@
+"""Cubes and their records, on disk or in an object store."""
