@@ -16,6 +16,7 @@
     │   ├── CubeIdentityError       another cube lies at the same place
     │   └── CubeNotFoundError       no cube lies there
     └── MaterializationError        one or more partitions of a cube could not be finished
+        └── TileError               one tile could not be made
 
 A message names what, where, the offending value and what to do. None of them ever holds a secret: URLs are
 passed through :func:`redact` before they reach a message.
@@ -40,6 +41,7 @@ __all__ = [
     "SourceFormatError",
     "SourceUnavailableError",
     "StorageError",
+    "TileError",
     "redact",
 ]
 
@@ -126,3 +128,7 @@ class CubeNotFoundError(StorageError):
 
 class MaterializationError(Scs2CubesError):
     """One or more partitions of a cube could not be finished; the message names each with its cause."""
+
+
+class TileError(MaterializationError):
+    """One tile could not be made; the message holds the cause, which may have happened in another process."""

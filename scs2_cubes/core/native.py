@@ -63,6 +63,8 @@ class NativeArray:
     """numpy name of the stored dtype."""
     fill: float | None
     """The number that the store's metadata declares as "no value", or None."""
+    absent: float | None = None
+    """What a chunk that isn't stored reads as, by Zarr's definition; None: undefined, which is taken for no value."""
     scale: float = 1.0
     """CF scale_factor."""
     offset: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from scs2_cubes.core.grid import Partition, Region, partitions_of
 from scs2_cubes.core.native import RetryPolicy
@@ -52,7 +52,7 @@ class StorageSpec:
 class DaskSpec:
     """What computes the tiles."""
 
-    mode: str = "threads"
+    mode: Literal["threads", "local", "address"] = "threads"
     """``threads`` in this process, ``local`` cluster of processes, or ``address`` of a running scheduler."""
     address: str | None = None
     """Scheduler's address, where the mode is ``address``."""

@@ -1,0 +1,158 @@
+"""Assets: a probe for each source, a partitioned asset for each cube. What a cube is, is pipeline's business."""
+
+from collections.abc import Iterable, Iterator
+
+import dagster as dg
+
+from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
+from scs2_cubes.core.versions import data_version
+from scs2_cubes.errors import MaterializationError, Scs2CubesError
+from scs2_cubes.orchestration.metadata import report_metadata
+from scs2_cubes.orchestration.partitions import partitions_definition
+from scs2_cubes.orchestration.provenance import cube_key, cube_tags, report_source, source_key
+from scs2_cubes.orchestration.resources import DaskResource, ProgressSink
+from scs2_cubes.pipeline.compute import Compute
+from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
+from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
+from scs2_cubes.pipeline.plan import specification_components
+from scs2_cubes.sources import open_source
+from scs2_cubes.storage import sweep
+
+__all__ = ["cube_assets", "source_assets"]
+
+
+def source_assets(case: Case) -> list[dg.AssetsDefinition]:
+    """One probe for each (store, data id) that some dataset reads."""
+    firsts = {source_key(dataset): dataset for dataset in reversed(case.datasets)}
+    return [_source_asset(dataset) for dataset in firsts.values()]
+
+
+def cube_assets(case: Case) -> list[dg.AssetsDefinition]:
+    """One partitioned asset for each dataset."""
+    return [_cube_asset(dataset, case.storage) for dataset in case.datasets]
+
+
+def _source_asset(dataset: DatasetSpec) -> dg.AssetsDefinition:
+    source = open_source(dataset.store)
+    key = source_key(dataset)
+
+    @dg.asset(
+        key=key,
+        group_name="sources",
+        kinds={dataset.store.protocol},
+        description=f"{dataset.data_id} in store {dataset.store.identifier}. Materializing it asks the source which "
+        "version it has now: metadata only.",
+        metadata={"address": dg.MetadataValue.url(source.public_href(dataset.data_id))},
+    )
+    def probe() -> dg.MaterializeResult[None]:
+        version = source.probe(dataset.data_id)
+        return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata={"source_version": version})
+
+    return probe
+
+
+def _cube_asset(dataset: DatasetSpec, storage: StorageSpec) -> dg.AssetsDefinition:
+    key = cube_key(dataset)
+    code_version = data_version(specification_components(dataset))
+    product = dataset.product
+
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[source_key(dataset)],
+                # Each partition reports itself when it is finished; the step yields an output only for others' sake.
+                skippable=True,
+                group_name="cubes",
+                kinds={"zarr", "dask"},
+                code_version=code_version,
+                description=dataset.description,
+                metadata={
+                    "data_id": dataset.data_id,
+                    **({"licence": product.licence, "citation": product.citation} if product else {}),
+                },
+            ).with_io_manager_key("cubes")
+        ],
+        partitions_def=partitions_definition(dataset),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def cube(
+        context: dg.AssetExecutionContext, dask: DaskResource, progress: dg.ResourceParam[ProgressSink]
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        run = _CubeRun(context, dataset, storage, code_version, progress)
+        with dask.connect() as compute:
+            run.materialize(compute)
+        if _has_dependents(context, key):
+            yield dg.MaterializeResult(key)
+
+    return cube
+
+
+class _CubeRun:
+    """One step: the partitions of one cube that one Dagster run asks for."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        dataset: DatasetSpec,
+        storage: StorageSpec,
+        code_version: str,
+        progress: ProgressSink,
+    ) -> None:
+        self._context = context
+        self._dataset = dataset
+        self._storage = storage
+        self._code_version = code_version
+        self._progress = progress
+
+    def materialize(self, compute: Compute) -> None:
+        """Make each partition by itself; raise at the end for those that failed."""
+        wanted = sorted(self._context.partition_keys)
+        sweep(self._storage)
+        native = describe_source(self._dataset)
+        report_source(self._context, self._dataset, native.version)
+        failures: dict[str, Scs2CubesError] = {}
+        for key in wanted:
+            try:
+                self._materialize_one(plan_partition(self._dataset, self._storage, native, key), compute)
+            except Scs2CubesError as error:
+                # The traceback comes with the step's failure; here the message is what helps.
+                self._context.log.error(f"{self._dataset.identifier} {key}: {error}")  # noqa: TRY400  (see above)
+                failures[key] = error
+        if failures:
+            raise _summary(self._dataset.identifier, failures, wanted) from next(iter(failures.values()))
+
+    def _materialize_one(self, planned: PlannedPartition, compute: Compute) -> None:
+        key = planned.partition.key
+        prepare_cube(planned.plan, planned.store)
+        listener = self._progress.listener(self._context.log, f"{self._dataset.identifier} {key}")
+        report = materialize_partition(planned.plan, planned.partition, planned.store, compute, listener)
+        self._context.log.info(f"{self._dataset.identifier} {key}: {report.made} tiles made, {report.kept} kept")
+        self._context.log_event(
+            dg.AssetMaterialization(
+                cube_key(self._dataset),
+                partition=key,
+                metadata=report_metadata(planned.plan, report, planned.store, compute.dashboard),
+                tags=cube_tags(
+                    self._context.instance,
+                    self._dataset,
+                    planned.plan.data_version,
+                    planned.plan.source_version,
+                    self._code_version,
+                ),
+            )
+        )
+
+
+def _summary(identifier: str, failures: dict[str, Scs2CubesError], wanted: Iterable[str]) -> MaterializationError:
+    total = len(list(wanted))
+    causes = "; ".join(f"{key}: {type(error).__name__}: {error}" for key, error in failures.items())
+    return MaterializationError(f"{identifier}: {len(failures)} of {total} partitions failed: {causes}")
+
+
+def _has_dependents(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
+    """True where another asset of the same run waits for this one: without an output Dagster would skip it."""
+    graph = context.job_def.asset_layer.asset_graph
+    chosen = context.run.asset_selection or graph.executable_asset_keys
+    return any(child in chosen for child in graph.get(key).child_keys)

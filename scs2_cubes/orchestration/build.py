@@ -1,0 +1,30 @@
+"""A configuration as Dagster definitions. Asks nothing of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from scs2_cubes.core.specification import Case
+from scs2_cubes.orchestration.assets import cube_assets, source_assets
+from scs2_cubes.orchestration.io_managers import CubeIOManager
+from scs2_cubes.orchestration.resources import DaskResource, LogProgress
+
+__all__ = ["build_definitions"]
+
+
+def build_definitions(case: Case, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Assets and resources for ``case``; ``resource_overrides`` replace resources by name, for tests and the shell."""
+    return dg.Definitions(
+        assets=[*source_assets(case), *cube_assets(case)],
+        resources={
+            "dask": DaskResource.from_spec(case.dask),
+            "cubes": CubeIOManager(case),
+            "progress": LogProgress(),
+            **(resource_overrides or {}),
+        },
+        # Dask does the parallel work; a process per step would cost five seconds each.
+        executor=dg.in_process_executor,
+    )

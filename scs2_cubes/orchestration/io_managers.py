@@ -1,0 +1,65 @@
+"""The IO manager: a downstream asset gets the cube lazily, in its stored dtypes. It writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+import xarray as xr
+
+from scs2_cubes.core.grid import Partition
+from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
+from scs2_cubes.errors import CubeNotFoundError, StorageError
+from scs2_cubes.pipeline.cubes import store_of
+
+__all__ = ["CubeIOManager"]
+
+
+class CubeIOManager(dg.IOManager):
+    """Opens the cubes of a case.
+
+    One partition is the part of its region's cube that it covers, (y, x) or (time, y, x). Several partitions are a
+    mapping from partition key to dataset.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Refuse: pixels are written by the tiles, never here."""
+        raise StorageError(
+            f"asset {context.asset_key.to_user_string()} returned {type(obj).__name__}; the IO manager 'cubes' only "
+            "opens cubes. Give the asset an IO manager of its own, or return nothing"
+        )
+
+    def load_input(self, context: dg.InputContext) -> xr.Dataset | Mapping[str, xr.Dataset]:
+        """The cube of the upstream asset. Raises CubeNotFoundError where a tile of it isn't done."""
+        dataset = self._case.dataset("/".join(context.asset_key.path))
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else list(dataset.partition_keys)
+        opened = {key: open_partition(self._case.storage, dataset, key) for key in keys}
+        return opened[keys[0]] if len(keys) == 1 else opened
+
+
+def open_partition(storage: StorageSpec, dataset: DatasetSpec, key: str) -> xr.Dataset:
+    """The part of a cube that the partition ``key`` covers, lazily.
+
+    Raises CubeNotFoundError where there is no cube or where not every tile of the partition is recorded as done.
+    """
+    partition = next((one for one in dataset.partitions if one.key == key), None)
+    store = store_of(storage, dataset, partition.region.name if partition else None)
+    if partition is None:
+        return store.open()
+    _require_complete(partition, set(store.records()), store.url)
+    rows, cols = partition.window.slices
+    opened = store.open()
+    y_dim, x_dim = ("y", "x") if "y" in opened.dims else ("lat", "lon")
+    return opened.isel({y_dim: rows, x_dim: cols})
+
+
+def _require_complete(partition: Partition, done: set[str], url: str) -> None:
+    missing = [tile.key for tile in partition.tiles() if tile.key not in done]
+    if missing:
+        raise CubeNotFoundError(
+            f"{url}: partition {partition.key} has {len(missing)} unfinished tiles ({', '.join(missing[:5])} …); "
+            "materialize it first"
+        )

@@ -1,0 +1,59 @@
+"""Metadata of a cube partition's materialization: what the UI shows and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from scs2_cubes.pipeline.materialize import PartitionReport
+from scs2_cubes.pipeline.plan import CubePlan
+from scs2_cubes.storage import CubeStore
+
+__all__ = ["report_metadata"]
+
+
+def report_metadata(
+    plan: CubePlan, report: PartitionReport, store: CubeStore, dashboard: str | None
+) -> Mapping[str, dg.MetadataValue | float | int | str]:
+    """Numbers (they plot over partitions) and texts of one finished partition. Asks storage for the cube's size."""
+    grid = plan.schema.grid
+    height, width = report.partition.window.shape
+    return {
+        "variables": _variables(plan, report),
+        "cube": store.url,
+        "shape": f"{plan.schema.n_steps} x {height} x {width} (time, y, x)",
+        "crs": grid.crs,
+        "resolution": f"{grid.x_res} x {grid.y_res}",
+        "chunks": f"1 x {grid.tile_ny} x {grid.tile_nx}",
+        "bytes_written": report.bytes_written,
+        "bytes_on_disk": store.size(),
+        "seconds": round(report.seconds, 3),
+        "tiles_made": report.made,
+        "tiles_kept": report.kept,
+        "tiles_empty": report.empty,
+        "source_chunks_absent": report.source_chunks_absent,
+        "source_version": plan.source_version,
+        "source": dg.MetadataValue.url(plan.native.href),
+        **{f"valid_fraction_{name}": round(value, 6) for name, value in report.valid_fraction.items()},
+        **({"dask_dashboard": dg.MetadataValue.url(dashboard)} if dashboard else {}),
+    }
+
+
+def _variables(plan: CubePlan, report: PartitionReport) -> dg.MetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    "variable": layer.variable.name,
+                    "kind": str(layer.variable.kind),
+                    "dtype": layer.variable.dtype,
+                    "fill": str(layer.variable.fill),
+                    "units": layer.variable.units or "",
+                    "method": str(layer.method),
+                    "valid fraction": round(report.valid_fraction[layer.variable.name], 6),
+                }
+            )
+            for layer in plan.layers
+        ]
+    )

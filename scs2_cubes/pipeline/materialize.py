@@ -1,0 +1,147 @@
+"""Makes one partition of a cube: what isn't done at the present version, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scs2_cubes.core.cube import TileRecord
+from scs2_cubes.core.grid import Partition
+from scs2_cubes.pipeline.compute import Compute
+from scs2_cubes.pipeline.graph import TileResult, build_graph
+from scs2_cubes.pipeline.plan import CubePlan
+from scs2_cubes.pipeline.state import partition_state
+from scs2_cubes.storage import CubeStore
+
+__all__ = ["PartitionReport", "Progress", "materialize_partition", "prepare_cube"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is."""
+
+    done: int
+    """Tiles made in this run."""
+    total: int
+    """Tiles that this run has to make."""
+    seconds: float
+    """Since its start."""
+    bytes_written: int
+    """So far."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated from the tiles made so far."""
+        return self.seconds / max(self.done, 1) * (self.total - self.done)
+
+    @property
+    def text(self) -> str:
+        """For people: tiles done, rate, time left."""
+        rate = self.done / self.seconds if self.seconds > 0 else 0.0
+        return f"{self.done}/{self.total} tiles, {rate:.2f} tiles/s, about {self.seconds_left:.0f} s left"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """What making a partition came to."""
+
+    partition: Partition
+    """Which."""
+    made: int
+    """Tiles made in this run."""
+    kept: int
+    """Tiles that were done already."""
+    empty: int
+    """Tiles of the partition without any value."""
+    seconds: float
+    """Wall time."""
+    bytes_written: int
+    """In this run."""
+    valid_fraction: dict[str, float]
+    """Layer → share of the partition's pixels with a value, over all steps."""
+    source_chunks_absent: int
+    """Source chunks that the source doesn't store, over the partition's tiles."""
+
+
+def prepare_cube(plan: CubePlan, store: CubeStore) -> None:
+    """Create the cube where it isn't yet, and note what its version is made of.
+
+    Raises CubeIdentityError where another cube lies there, before anything is written.
+    """
+    store.create(plan.schema)
+    store.write_document(f"versions/{plan.data_version}.json", plan.components)
+
+
+def materialize_partition(
+    plan: CubePlan,
+    partition: Partition,
+    store: CubeStore,
+    compute: Compute,
+    on_progress: Callable[[Progress], None],
+) -> PartitionReport:
+    """Make the tiles of ``partition`` that aren't done at the plan's data version. The cube must have been prepared.
+
+    Raises what the first failing tile raised; tiles finished until then stay done.
+    """
+    started = time.monotonic()
+    state = partition_state(plan, partition, store.records())
+    due = set(state.stale) | set(state.missing)
+    tiles = [tile for tile in partition.tiles() if tile.key in due]
+    written = 0
+    finished = 0
+
+    def on_tile(result: TileResult) -> None:
+        nonlocal written, finished
+        written += result.bytes_written
+        finished += 1
+        on_progress(Progress(finished, len(tiles), time.monotonic() - started, written))
+
+    if tiles:
+        compute.run(build_graph(plan, store, tiles), on_tile)
+    records = store.records()
+    _conclude(plan, store, records)
+    mine = [records[tile.key] for tile in partition.tiles() if tile.key in records]
+    return PartitionReport(
+        partition=partition,
+        made=len(tiles),
+        kept=len(state.current),
+        empty=sum(record.chunks_written == 0 for record in mine),
+        seconds=time.monotonic() - started,
+        bytes_written=written,
+        valid_fraction=_valid_fraction(plan, mine),
+        source_chunks_absent=sum(record.source_chunks_absent for record in mine),
+    )
+
+
+def _conclude(plan: CubePlan, store: CubeStore, records: dict[str, TileRecord]) -> None:
+    """Write the state of the whole cube; where its last tile is done, tell it in the cube's own attributes, too."""
+    version = plan.data_version
+    tiles = [tile.key for tile in plan.region.grid.tiles()]
+    done = [key for key in tiles if key in records and records[key].data_version == version]
+    complete = len(done) == len(tiles)
+    store.write_document(
+        "cube.json",
+        {
+            "identifier": plan.identifier,
+            "region": plan.region.name,
+            "data_version": version,
+            "source_version": plan.source_version,
+            "components": plan.components,
+            "history": plan.attrs["history"],
+            "scs2_cubes_version": plan.attrs["scs2_cubes_version"],
+            "tiles": len(tiles),
+            "tiles_done": len(done),
+            "complete": complete,
+        },
+    )
+    if complete:
+        store.complete(plan.schema, plan.attrs)
+
+
+def _valid_fraction(plan: CubePlan, records: list[TileRecord]) -> dict[str, float]:
+    pixels = sum(record.pixels for record in records) * plan.schema.n_steps
+    return {
+        layer.variable.name: sum(record.valid[layer.variable.name] for record in records) / pixels if pixels else 0.0
+        for layer in plan.layers
+    }

@@ -1,0 +1,91 @@
+"""Zarr bytes from anywhere, read-only, with the one retry policy.
+
+Three different things are kept apart: a key that isn't there (fill, by Zarr's definition), a read that failed (an
+error, never fill), and zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import fsspec
+import tenacity
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+from scs2_cubes.errors import AccessDeniedError
+from scs2_cubes.sources.http import TransientAnswerError, is_local, local_path, refuse_status, retry_arguments
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from scs2_cubes.core.native import Location, RetryPolicy
+
+__all__ = ["RetryingStore", "open_store"]
+
+_CONNECT_TIMEOUT = 15.0
+
+
+class RetryingStore(WrapperStore[Store]):
+    """Read-only store that asks again by the policy and remembers which keys weren't there.
+
+    ``absent`` holds the keys that the store answered "not found" for, until :meth:`take_absent` takes them out.
+    """
+
+    def __init__(self, store: Store, url: str, policy: RetryPolicy) -> None:
+        super().__init__(store)
+        self._url = url
+        self._policy = policy
+        self._absent: set[str] = set()
+
+    def take_absent(self, key: str) -> bool:
+        """True where the last answer for ``key`` was "not found"; forgets it."""
+        try:
+            self._absent.remove(key)
+        except KeyError:
+            return False
+        return True
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The bytes under ``key``, or None where there are none.
+
+        Raises AccessDeniedError, or SourceUnavailableError after retries.
+        """
+        url = f"{self._url.rstrip('/')}/{key}"
+        retrying = tenacity.AsyncRetrying(**retry_arguments(self._policy, url))
+        value: Buffer | None = await retrying(self._get_once, url, key, prototype, byte_range)
+        if value is None:
+            self._absent.add(key)
+        return value
+
+    async def _get_once(
+        self, url: str, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
+    ) -> Buffer | None:
+        try:
+            return await self._store.get(key, prototype, byte_range)
+        except aiohttp.ClientResponseError as error:
+            refuse_status(error.status, error.headers or {}, url)
+            raise TransientAnswerError(f"HTTP {error.status}") from error
+        except PermissionError as error:
+            raise AccessDeniedError(f"no permission to read: {error}", url=url) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # Among them: a body that is shorter than announced, a reset connection, a refused one.
+            raise TransientAnswerError(f"{type(error).__name__}: {error}") from error
+
+
+def open_store(location: Location) -> RetryingStore:
+    """Store at ``location``; nothing is asked for yet."""
+    return RetryingStore(_plain_store(location), location.url, location.retry)
+
+
+def _plain_store(location: Location) -> Store:
+    if is_local(location.url):
+        return LocalStore(local_path(location.url), read_only=True)
+    options: dict[str, Any] = dict(location.options)
+    if location.url.startswith(("http://", "https://")):
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=location.retry.timeout)
+        options = {"client_kwargs": {"timeout": timeout}} | options
+    filesystem, path = fsspec.core.url_to_fs(location.url, asynchronous=True, **options)
+    return FsspecStore(filesystem, path=path, read_only=True)

@@ -1,0 +1,157 @@
+"""A static STAC catalogue whose items hold Zarr stores.
+
+Written against the EO Forest catalogue, whose traps shape this client: ``self`` and absolute ``root`` links point
+elsewhere than where the documents lie, so relative links are resolved against the address that was asked; items carry
+no ``proj:*`` fields, so the CRS and the shape come from the Zarr store; ``datetime`` is the end of the interval, so
+time comes from the store, too; asset links are https or s3, with two media types for Zarr.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pystac
+import pystac.stac_io
+
+from scs2_cubes.core.native import Location, NativeDataset
+from scs2_cubes.core.specification import StoreSpec
+from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError
+from scs2_cubes.sources.http import Documents, is_local
+from scs2_cubes.sources.zarr_group import content_version, describe_group
+
+__all__ = ["StacSource"]
+
+_ZARR_TYPES = frozenset({"application/vnd.zarr", "application/vnd+zarr", "application/x-zarr"})
+#: Links that name addresses; an item that has only moved is the same item.
+_ADDRESS_RELATIONS = frozenset({"self", "root", "parent", "collection"})
+
+
+class _CatalogueIO(pystac.stac_io.StacIO):
+    """pystac's way to documents: the same policy and the same rewritten addresses as ours."""
+
+    def __init__(self, documents: Documents) -> None:
+        super().__init__()
+        self._documents = documents
+
+    def read_text(self, source: pystac.link.HREF, *_: Any, **__: Any) -> str:
+        return self._documents.get(str(source)).decode("utf-8")
+
+    def write_text(self, dest: pystac.link.HREF, txt: str, *_: Any, **__: Any) -> None:
+        raise NotImplementedError(f"a catalogue is only read here, so {len(txt)} characters don't go to {dest}")
+
+
+@dataclass(frozen=True)
+class StacSource:
+    """Client for the catalogue at ``url``; data ids are item addresses relative to the catalogue's folder."""
+
+    store: StoreSpec
+    documents: Documents
+
+    @classmethod
+    def open(cls, store: StoreSpec) -> StacSource:
+        """Client for ``store``, whose parameter ``url`` is the catalogue's address. No I/O."""
+        return cls(store, Documents(store.retry, store.href_rewrite))
+
+    @property
+    def url(self) -> str:
+        """Address of the catalogue, as configured."""
+        return str(self.store.params["url"])
+
+    def data_ids(self) -> Iterator[str]:
+        """Walk the catalogue: one request for each catalogue, collection and item."""
+        catalogue = pystac.Catalog.from_file(self.url, stac_io=_CatalogueIO(self.documents))
+        folder = self.public_href("")
+        for item in catalogue.get_items(recursive=True):
+            href = item.get_self_href()
+            if href is not None:
+                yield href.removeprefix(folder)
+
+    def probe(self, data_id: str) -> str:
+        """Fingerprint of the item and of its store's metadata: two small requests."""
+        item = self._item(data_id)
+        return self._version(item, content_version(self._location(item, data_id)))
+
+    def describe(self, data_id: str) -> NativeDataset:
+        """See :meth:`scs2_cubes.sources.base.Source.describe`."""
+        item = self._item(data_id)
+        location = self._location(item, data_id)
+        return describe_group(
+            location,
+            href=self._asset_href(item, data_id),
+            version=self._version(item, content_version(location)),
+            provenance={"stac_catalog_url": self.url, "stac_item_id": str(item["id"])},
+        )
+
+    def public_href(self, data_id: str) -> str:
+        """Address of the item."""
+        if is_local(self.url):
+            return f"{self.url.rpartition('/')[0]}/{data_id}"
+        return urljoin(self.url, data_id or ".")
+
+    def _item(self, data_id: str) -> dict[str, Any]:
+        href = self.public_href(data_id)
+        try:
+            document = self.documents.get(href)
+        except DataIdNotFoundError as error:
+            raise self._not_found(data_id) from error
+        try:
+            item = json.loads(document)
+        except ValueError as error:
+            raise SourceFormatError(f"the item of data_id {data_id!r} isn't JSON: {error}", url=href) from error
+        if not isinstance(item, dict) or item.get("type") != "Feature" or "assets" not in item or "id" not in item:
+            raise SourceFormatError(f"data_id {data_id!r} isn't a STAC item with id and assets", url=href)
+        return item
+
+    def _not_found(self, data_id: str) -> DataIdNotFoundError:
+        try:
+            known = list(self.data_ids())
+        except (SourceError, pystac.STACError):
+            # The catalogue can't be walked, which says nothing about the id: that stays the error to report.
+            known = []
+        nearest = difflib.get_close_matches(data_id, known, n=3, cutoff=0.3)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        return DataIdNotFoundError(
+            f"store {self.store.identifier!r} has no data_id {data_id!r}{hint}", url=self.public_href(data_id)
+        )
+
+    def _asset_href(self, item: dict[str, Any], data_id: str) -> str:
+        assets: dict[str, dict[str, Any]] = item["assets"]
+        usable = [
+            key
+            for key, asset in assets.items()
+            if asset.get("type", "").split(";")[0].strip() in _ZARR_TYPES or asset.get("href", "").endswith(".zarr")
+        ]
+        chosen = "zarr" if "zarr" in usable else (usable[0] if len(usable) == 1 else None)
+        if chosen is None:
+            offered = ", ".join(f"{key} ({asset.get('type', 'no type')})" for key, asset in assets.items()) or "none"
+            problem = "several Zarr assets" if usable else "no Zarr asset"
+            raise SourceFormatError(
+                f"item of data_id {data_id!r} has {problem}; its assets: {offered}", url=self.public_href(data_id)
+            )
+        return _absolute(str(assets[chosen]["href"]), self.public_href(data_id))
+
+    def _location(self, item: dict[str, Any], data_id: str) -> Location:
+        href = self.documents.resolve(self._asset_href(item, data_id))
+        return Location(href, retry=self.store.retry)
+
+    @staticmethod
+    def _version(item: dict[str, Any], store_version: str) -> str:
+        links = [link for link in item.get("links", ()) if link.get("rel") not in _ADDRESS_RELATIONS]
+        content = json.dumps(item | {"links": links}, sort_keys=True)
+        return hashlib.sha256(f"{content}\n{store_version}".encode()).hexdigest()[:16]
+
+
+def _absolute(href: str, item_url: str) -> str:
+    """Address of an asset: relative ones belong to the item; s3 ones are read from the host that has the catalogue."""
+    if href.startswith("s3://") and not is_local(item_url):
+        host = urlsplit(item_url)
+        return f"{host.scheme}://{host.netloc}/{href.removeprefix('s3://')}"
+    if is_local(item_url) and is_local(href) and not href.startswith(("/", "file:")):
+        return f"{item_url.rpartition('/')[0]}/{href.removeprefix('./')}"
+    return urljoin(item_url, href) if not is_local(item_url) else href

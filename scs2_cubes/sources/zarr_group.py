@@ -1,0 +1,228 @@
+"""A Zarr group that holds arrays on one lattice: described from its metadata, read chunk by chunk.
+
+Metadata and coordinates are read as CF says: ``grid_mapping`` names the variable with the CRS, ``_FillValue``,
+``scale_factor`` and ``add_offset`` describe the stored numbers. What real writers leave out is looked for where they
+put it: the CRS may be in a coordinate, in a data variable, or in a global attribute ``spatial_ref``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from zarr.core.sync import sync
+from zarr.errors import GroupNotFoundError
+from zarr.storage import StorePath
+
+from scs2_cubes.core.grid import Lattice
+from scs2_cubes.core.native import Location, NativeArray, NativeDataset
+from scs2_cubes.errors import GridError, SourceFormatError
+from scs2_cubes.sources.array_store import RetryingStore, open_store
+
+__all__ = ["ZarrChunkReader", "content_version", "describe_group"]
+
+_METADATA_KEYS = (".zmetadata", "zarr.json", ".zgroup")
+_AXIS_PAIRS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"))
+#: What xarray itself reads from the attributes, or what only describes the encoding: no concern of a cube's.
+_ENCODING_ATTRS = frozenset(
+    {"_ARRAY_DIMENSIONS", "_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "grid_mapping"}
+)
+
+
+def content_version(location: Location) -> str:
+    """Fingerprint of the group's own metadata document: one request (two or three for unconsolidated stores).
+
+    The content is hashed, not the ETag or the date, because those differ between a store and its mirror.
+    Raises SourceFormatError where there is no Zarr group.
+    """
+    store = open_store(location)
+    prototype = zarr.core.buffer.default_buffer_prototype()
+    for key in _METADATA_KEYS:
+        document = sync(store.get(key, prototype))
+        if document is not None:
+            return hashlib.sha256(document.to_bytes()).hexdigest()
+    raise SourceFormatError("there is no Zarr group: none of " + ", ".join(_METADATA_KEYS), url=location.url)
+
+
+def describe_group(location: Location, *, href: str, version: str, provenance: Mapping[str, str]) -> NativeDataset:
+    """Describe the Zarr group at ``location``: reads metadata and coordinates, no pixels.
+
+    Raises SourceFormatError where there is no Zarr group, no pair of spatial axes or no CRS, and GridError's message
+    within it where the coordinates aren't evenly spaced.
+    """
+    group = _open_group(location)
+    arrays = dict(group.arrays())
+    y_dim, x_dim = _spatial_dims(arrays, location)
+    gridded = {name: array for name, array in arrays.items() if {y_dim, x_dim} <= set(_dims(array))}
+    if not gridded:
+        raise SourceFormatError(f"no array has the dimensions {y_dim} and {x_dim}", url=location.url)
+    crs = _find_crs(group, arrays, gridded)
+    if crs is None:
+        raise SourceFormatError("no coordinate reference system found in grid_mapping or spatial_ref", url=location.url)
+    try:
+        lattice = Lattice.from_centres(crs, _values(arrays[x_dim]), _values(arrays[y_dim]))
+    except GridError as error:
+        raise SourceFormatError(str(error), url=location.url) from error
+    time_dim, times = _time_axis(arrays, gridded)
+    return NativeDataset(
+        location=location,
+        href=href,
+        arrays=tuple(_native_array(name, array) for name, array in sorted(gridded.items())),
+        lattice=lattice,
+        y_dim=y_dim,
+        x_dim=x_dim,
+        version=version,
+        time_dim=time_dim,
+        times=times,
+        attrs={name: value for name, value in group.attrs.items() if name not in _ENCODING_ATTRS},
+        provenance=provenance,
+    )
+
+
+@dataclass(frozen=True)
+class ZarrChunkReader:
+    """Chunks of a Zarr group's arrays. Opens each array from the description, so opening costs no request."""
+
+    store: RetryingStore
+    url: str
+
+    @classmethod
+    def open(cls, location: Location) -> ZarrChunkReader:
+        """Reader for ``location``; nothing is asked for yet."""
+        return cls(open_store(location), location.url)
+
+    def read_chunk(self, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        """See :class:`scs2_cubes.sources.base.ChunkReader`."""
+        stored = _open_array(self.store, array)
+        selection = tuple(
+            slice(number * size, min((number + 1) * size, length))
+            for number, size, length in zip(index, array.chunks, array.shape, strict=True)
+        )
+        key = f"{array.name}/{stored.metadata.encode_chunk_key(index)}"
+        try:
+            values = np.asarray(stored[selection])
+        except (RuntimeError, ValueError, TypeError, EOFError) as error:
+            # What the codecs raise at bytes that they can't decode.
+            raise SourceFormatError(f"chunk can't be decoded: {error}", url=f"{self.url}/{key}") from error
+        if self.store.take_absent(key):
+            return None
+        return values
+
+
+def _open_group(location: Location) -> zarr.Group:
+    store = open_store(location)
+    prototype = zarr.core.buffer.default_buffer_prototype()
+    # Asked for by name: zarr's own search for a group's format costs three more requests.
+    consolidated = sync(store.get(".zmetadata", prototype)) is not None
+    try:
+        return zarr.open_group(store, mode="r", zarr_format=2 if consolidated else None)
+    except (GroupNotFoundError, FileNotFoundError) as error:
+        raise SourceFormatError("there is no Zarr group", url=location.url) from error
+
+
+def _open_array(store: RetryingStore, array: NativeArray) -> zarr.Array[Any]:
+    metadata = json.loads(array.metadata)
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=StorePath(store, array.name)))
+
+
+def _native_array(name: str, array: zarr.Array[Any]) -> NativeArray:
+    attrs: dict[str, Any] = dict(array.attrs)
+    declared = attrs.get("_FillValue", attrs.get("missing_value"))
+    return NativeArray(
+        name=name,
+        dims=_dims(array),
+        shape=array.shape,
+        chunks=array.chunks,
+        dtype=array.dtype.name,
+        fill=_number(declared if declared is not None else _declared_fill(array)),
+        absent=_number(array.metadata.fill_value),
+        scale=float(attrs.get("scale_factor", 1.0)),
+        offset=float(attrs.get("add_offset", 0.0)),
+        attrs={key: value for key, value in attrs.items() if key not in _ENCODING_ATTRS},
+        metadata=_metadata_document(array),
+    )
+
+
+def _declared_fill(array: zarr.Array[Any]) -> Any:
+    # In format 2 the array's fill_value is CF's _FillValue, by xarray's convention. In format 3 it is only what an
+    # absent chunk reads as, and _FillValue is an attribute.
+    return array.metadata.fill_value if array.metadata.zarr_format == 2 else None  # noqa: PLR2004  (Zarr format 2)
+
+
+def _metadata_document(array: zarr.Array[Any]) -> str:
+    buffers = array.metadata.to_buffer_dict(zarr.core.buffer.default_buffer_prototype())
+    document = json.loads(buffers[".zarray" if ".zarray" in buffers else "zarr.json"].to_bytes())
+    return json.dumps(document, sort_keys=True)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return None if value is None else float(value)
+
+
+def _dims(array: zarr.Array[Any]) -> tuple[str, ...]:
+    if array.metadata.zarr_format == 2:  # noqa: PLR2004  (Zarr format 2)
+        names: Sequence[str] = array.attrs.get("_ARRAY_DIMENSIONS", ())  # type: ignore[assignment]  # JSON
+    else:
+        names = [name or "" for name in array.metadata.dimension_names or ()]
+    return tuple(names)
+
+
+def _spatial_dims(arrays: Mapping[str, zarr.Array[Any]], location: Location) -> tuple[str, str]:
+    for y_dim, x_dim in _AXIS_PAIRS:
+        if y_dim in arrays and x_dim in arrays:
+            return y_dim, x_dim
+    known = ", ".join(f"{y}/{x}" for y, x in _AXIS_PAIRS)
+    raise SourceFormatError(f"no spatial coordinates {known} among {', '.join(sorted(arrays))}", url=location.url)
+
+
+def _find_crs(
+    group: zarr.Group, arrays: Mapping[str, zarr.Array[Any]], gridded: Mapping[str, zarr.Array[Any]]
+) -> str | None:
+    names = [str(array.attrs["grid_mapping"]) for array in gridded.values() if "grid_mapping" in array.attrs]
+    candidates: list[Any] = []
+    for name in [*names, "spatial_ref", "crs"]:
+        if name in arrays:
+            attrs = arrays[name].attrs
+            candidates += [attrs.get("crs_wkt"), attrs.get("spatial_ref")]
+    candidates += [group.attrs.get("spatial_ref"), group.attrs.get("crs")]
+    for candidate in candidates:
+        if isinstance(candidate, str) and (text := _normal_crs(candidate)):
+            return text
+    return None
+
+
+def _normal_crs(text: str) -> str | None:
+    try:
+        crs = CRS.from_user_input(text)
+    except CRSError:
+        return None
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code is not None else text
+
+
+def _values(array: zarr.Array[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(array[...], dtype=np.float64)
+
+
+def _time_axis(
+    arrays: Mapping[str, zarr.Array[Any]], gridded: Mapping[str, zarr.Array[Any]]
+) -> tuple[str | None, tuple[str, ...]]:
+    if "time" not in arrays:
+        return None, ()
+    array = arrays["time"]
+    attrs = {key: array.attrs[key] for key in ("units", "calendar") if key in array.attrs}
+    values = xr.conventions.decode_cf_variable("time", xr.Variable(_dims(array), np.asarray(array[...]), attrs))
+    stamps = np.atleast_1d(values.to_numpy()).astype("datetime64[s]")
+    is_dim = any("time" in _dims(variable) for variable in gridded.values())
+    return ("time" if is_dim else None), tuple(str(stamp) for stamp in stamps)

@@ -1,0 +1,81 @@
+"""The seam to where cubes lie: what every output format offers.
+
+A format is one file in this room and one line in :data:`scs2_cubes.storage.FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import xarray as xr
+
+from scs2_cubes.core.cube import CubeSchema, TileRecord
+from scs2_cubes.core.grid import Tile
+
+__all__ = ["CubeStore"]
+
+
+class CubeStore(Protocol):
+    """One cube at one place. Making the object does no I/O; it can be pickled, and shared between threads."""
+
+    @property
+    def url(self) -> str:
+        """Path or URL of the cube, for people."""
+        ...
+
+    def differences(self, schema: CubeSchema) -> tuple[str, ...]:
+        """In what the cube that lies there differs from ``schema``, one phrase each; empty where it's the same or none.
+
+        Reads metadata and coordinates.
+        """
+        ...
+
+    def create(self, schema: CubeSchema) -> None:
+        """Write metadata and coordinates where they aren't yet. Idempotent; two creators write the same bytes.
+
+        Raises CubeIdentityError where another cube lies there, StorageError where writing fails.
+        """
+        ...
+
+    def write_plane(
+        self, schema: CubeSchema, layer: str, step: int, tile: Tile, values: npt.NDArray[Any] | None
+    ) -> int:
+        """Write one chunk, ``values`` (rows, columns) of the tile; None: it holds no value, and is removed.
+
+        Returns the bytes written. Raises StorageError.
+        """
+        ...
+
+    def complete(self, schema: CubeSchema, attrs: Mapping[str, Any]) -> None:
+        """Add ``attrs`` to the global attributes. Raises StorageError."""
+        ...
+
+    def records(self) -> dict[str, TileRecord]:
+        """Tile key → record of every finished tile. Raises StorageError."""
+        ...
+
+    def write_record(self, record: TileRecord) -> None:
+        """State that a tile is done. Raises StorageError."""
+        ...
+
+    def remove_record(self, tile: str) -> None:
+        """State that a tile isn't done, before its pixels change. Raises StorageError."""
+        ...
+
+    def read_document(self, name: str) -> dict[str, Any] | None:
+        """The JSON document ``name`` beside the cube, or None. Raises StorageError."""
+        ...
+
+    def write_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """Write the JSON document ``name`` beside the cube. Raises StorageError."""
+        ...
+
+    def size(self) -> int:
+        """Bytes of the cube, records excepted."""
+        ...
+
+    def open(self) -> xr.Dataset:
+        """The cube, lazily, in its stored dtypes. Raises CubeNotFoundError."""
+        ...
