@@ -48,9 +48,16 @@ __all__ = [
 
 def redact(url: str) -> str:
     """Return ``url`` without what may be secret in it: user, password, query and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Not a URL that could be taken apart, so nothing of it is safe to show.
+        return "…"
     if not parts.netloc:
         return url
+    if "@" in parts.path:
+        # A password with an unescaped slash: what looks like the path holds the rest of it.
+        return f"{parts.scheme}://…"
     host = parts.netloc.rpartition("@")[2]
     query = "…" if parts.query else ""
     return urlunsplit((parts.scheme, host, parts.path, query, ""))

@@ -63,7 +63,7 @@ class CubeSchema:
 
 @dataclass(frozen=True, slots=True)
 class TileRecord:
-    """ "This tile is done, at this data version, with these counts": the only meaning of done.
+    """A tile is done, at one data version, with these counts: the only meaning of done.
 
     Holds no time stamp and no host, so that an interrupted and resumed cube equals an undisturbed one.
     """

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
-from scs2_cubes.core.versions import data_version
 from scs2_cubes.errors import MaterializationError, Scs2CubesError
 from scs2_cubes.orchestration.metadata import report_metadata
 from scs2_cubes.orchestration.partitions import partitions_definition
@@ -14,7 +13,7 @@ from scs2_cubes.orchestration.resources import DaskResource, ProgressSink
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
 from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
-from scs2_cubes.pipeline.plan import specification_components
+from scs2_cubes.pipeline.plan import specification_version
 from scs2_cubes.sources import open_source
 from scs2_cubes.storage import sweep
 
@@ -53,7 +52,7 @@ def _source_asset(dataset: DatasetSpec) -> dg.AssetsDefinition:
 
 def _cube_asset(dataset: DatasetSpec, storage: StorageSpec) -> dg.AssetsDefinition:
     key = cube_key(dataset)
-    code_version = data_version(specification_components(dataset))
+    code_version = specification_version(dataset)
     product = dataset.product
 
     @dg.multi_asset(

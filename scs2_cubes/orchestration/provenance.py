@@ -14,7 +14,7 @@ import dagster as dg
 
 from scs2_cubes.core.specification import DatasetSpec
 
-__all__ = ["cube_key", "cube_tags", "report_source", "source_key", "source_tags"]
+__all__ = ["cube_key", "cube_tags", "known_version", "report_source", "source_key", "source_tags"]
 
 _DATA_VERSION = "dagster/data_version"
 _CODE_VERSION = "dagster/code_version"
@@ -43,12 +43,20 @@ def source_tags(version: str) -> dict[str, str]:
     return {_DATA_VERSION: version, _USER_PROVIDED: "true"}
 
 
+def known_version(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None) -> str | None:
+    """Data version of the latest materialization that ``instance`` knows, or None."""
+    keys = [partition] if partition is not None else None
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=keys), limit=1
+    ).records
+    materialization = records[0].asset_materialization if records else None
+    return (materialization.tags or {}).get(_DATA_VERSION) if materialization else None
+
+
 def report_source(context: dg.AssetExecutionContext, dataset: DatasetSpec, version: str) -> None:
     """Tell Dagster the source version that this run has seen, where it knows another or none."""
     key = source_key(dataset)
-    latest = context.instance.get_latest_materialization_event(key)
-    known = latest.asset_materialization.tags if latest and latest.asset_materialization else None
-    if not known or known.get(_DATA_VERSION) != version:
+    if known_version(context.instance, key) != version:
         context.log_event(dg.AssetMaterialization(key, tags=source_tags(version)))
 
 

@@ -24,7 +24,7 @@ from scs2_cubes.core.versions import KERNEL_CODE_VERSION, data_version
 from scs2_cubes.errors import PlanError
 from scs2_cubes.pipeline.layers import LayerPlan, plan_layers
 
-__all__ = ["CubePlan", "Job", "blocks_of", "make_plan", "specification_components"]
+__all__ = ["CubePlan", "Job", "blocks_of", "make_plan", "specification_components", "specification_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,11 @@ def specification_components(dataset: DatasetSpec) -> dict[str, Any]:
             "product": dataset.product.code_version if dataset.product else 0,
         },
     }
+
+
+def specification_version(dataset: DatasetSpec) -> str:
+    """Fingerprint of :func:`specification_components`: Dagster's code version of the cube's asset."""
+    return data_version(specification_components(dataset))
 
 
 def _components(

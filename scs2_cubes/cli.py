@@ -1,0 +1,233 @@
+"""``scs2-cubes``: thin. Dagster and the array libraries are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import yaml
+from rich.console import Console
+
+from scs2_cubes.config import dagster_home, effective, json_schema, load_case
+from scs2_cubes.errors import ConfigurationError, Scs2CubesError
+
+if TYPE_CHECKING:
+    from scs2_cubes.core.specification import Case
+    from scs2_cubes.demo.server import DemoServer
+    from scs2_cubes.report.tables import StatusRow
+
+__all__ = ["main"]
+
+_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+_DEMO_PORT = 8765
+_FILE_WIDTH = 200
+_CONFIG_HELP = "Configuration file; default: $SCS2_CONFIG, else configs/scs2.yml."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every expected error is one clear message and an exit code other than 0."""
+    try:
+        status = commands.main(args=arguments, prog_name="scs2-cubes", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _say_error("interrupted; finished tiles are kept, the same command goes on from there")
+        sys.exit(_INTERRUPTED)
+    except ConfigurationError as error:
+        _say_error(str(error))
+        sys.exit(_MISUSED)
+    except Scs2CubesError as error:
+        _say_error(f"{type(error).__name__}: {error}")
+        sys.exit(_FAILED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group()
+@click.version_option(package_name="scs2-cubes")
+def commands() -> None:
+    """Forest cubes on one grid, from three archives."""
+
+
+@commands.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+@click.option("--region", "regions", multiple=True, help="Only this region; may be given several times.")
+@click.option("--dataset", "datasets", multiple=True, help="Only this dataset; may be given several times.")
+@click.option("--verbose", is_flag=True, help="Dagster's own log lines, too.")
+def run(path: Path | None, regions: tuple[str, ...], datasets: tuple[str, ...], *, verbose: bool) -> int:
+    """Make everything that is due, and tell what became of it. Exit code 1 if anything failed."""
+    case = load_case(path)
+    return _run_case(case, datasets, regions, verbose=verbose)
+
+
+@commands.command()
+@click.option("--root", type=click.Path(path_type=Path), default=Path("data"), help="Where cubes go; default: data.")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="Default: configs/demo.yml.")
+@click.option("--port", default=_DEMO_PORT, help=f"Port of the embedded sources; default {_DEMO_PORT}, 0: any.")
+@click.option("--serve", is_flag=True, help="Only serve the sources.")
+@click.option("--ui", is_flag=True, help="Start the Dagster web UI afterwards.")
+def demo(root: Path, path: Path | None, port: int, *, serve: bool, ui: bool) -> int:
+    """Make the demonstration's cubes from embedded sources with synthetic data, on this computer alone."""
+    from scs2_cubes.demo.server import DemoServer  # noqa: PLC0415  (see the module's docstring)
+
+    with DemoServer(port) as server:
+        os.environ["SCS2_DEMO_URL"] = server.url
+        os.environ["SCS2_DEMO_ROOT"] = str(root)
+        config = path or _demo_config()
+        if serve:
+            return _serve(server, config)
+        case = load_case(config)
+        status = _run_case(case, (), (), verbose=False)
+        if ui:
+            _web_ui(case)
+        return status
+
+
+@commands.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+@click.option("--port", default=3000, help="Port of the web UI; default 3000.")
+def ui(path: Path | None, port: int) -> int:
+    """Start the Dagster web UI and daemon with this case's history."""
+    return _web_ui(load_case(path), port)
+
+
+@commands.group()
+def config() -> None:
+    """Look at a configuration."""
+
+
+@config.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--online", is_flag=True, help="Also ask the sources for the data ids.")
+def check(path: Path | None, *, online: bool) -> int:
+    """Read a configuration and tell everything that is wrong with it."""
+    case = load_case(path)
+    console = Console()
+    for warning in case.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+    problems = _check_online(case) if online else []
+    for problem in problems:
+        _say_error(problem)
+    if not problems:
+        console.print(
+            f"{case.name}: {len(case.datasets)} datasets, {len(case.regions)} regions, "
+            f"{sum(len(dataset.partition_keys) for dataset in case.datasets)} partitions: no problem found",
+            highlight=False,
+            markup=False,
+        )
+    return _FAILED if problems else 0
+
+
+@config.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def show(path: Path | None) -> None:
+    """Print the effective configuration, with every default, without secrets."""
+    click.echo(yaml.safe_dump(effective(path), sort_keys=False, allow_unicode=True))
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration."""
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _run_case(case: Case, datasets: Sequence[str], regions: Sequence[str], *, verbose: bool) -> int:
+    from scs2_cubes.orchestration.instance import open_instance  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.orchestration.runs import run_due, select_datasets  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.outcomes import status_rows  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.progress import TerminalProgress  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.tables import status_table  # noqa: PLC0415  (see the module's docstring)
+
+    console = _console()
+    for warning in case.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+    selection = select_datasets(case, datasets, regions)
+    level = "INFO" if verbose else "CRITICAL"
+    rows: list[StatusRow] = []
+    failed = False
+    with open_instance(dagster_home(case)) as instance, TerminalProgress(console) as progress:
+        for outcome in run_due(case, instance, selection, progress=progress, log_level=level):
+            failed = failed or bool(outcome.failed)
+            rows += status_rows(case, outcome)
+    console.print(status_table(rows))
+    if not failed and not any(row.status == "made" for row in rows):
+        console.print("All current: nothing to do.")
+    return _FAILED if failed else 0
+
+
+def _check_online(case: Case) -> list[str]:
+    """What the sources say against a configuration: ids that aren't there, regions outside, variables missing."""
+    from scs2_cubes.pipeline.cubes import describe_source, plan_partition  # noqa: PLC0415  (see the module's docstring)
+
+    problems = []
+    for number, dataset in enumerate(case.datasets):
+        try:
+            native = describe_source(dataset)
+            for key in dataset.partition_keys:
+                plan_partition(dataset, case.storage, native, key)
+        except ConfigurationError:
+            raise
+        except Scs2CubesError as error:
+            problems.append(f"{case.name}: datasets[{number}] ({dataset.identifier}): {type(error).__name__}: {error}")
+    return problems
+
+
+def _demo_config() -> Path:
+    """``configs/demo.yml`` in the working directory, else in the checkout that this package is installed from."""
+    here = Path("configs/demo.yml")
+    if here.exists():
+        return here
+    beside = Path(__file__).resolve().parent.parent / "configs" / "demo.yml"
+    if beside.exists():
+        return beside
+    raise ConfigurationError("configs/demo.yml isn't here; run this from the project's top level, or give --config")
+
+
+def _serve(server: DemoServer, config: Path) -> int:
+    click.echo(f"EO Forest catalogue: {server.catalogue_url}")
+    click.echo("In another terminal:")
+    click.echo(f"  export SCS2_DEMO_URL={server.url} SCS2_CONFIG={config}")
+    click.echo("Ctrl-C ends it.")
+    _wait_for_interrupt()
+    return 0
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo("stopped")
+
+
+def _web_ui(case: Case, port: int = 3000) -> int:
+    """Run ``dagster dev`` on this case until it is interrupted."""
+    from scs2_cubes.orchestration.instance import prepare_home  # noqa: PLC0415  (see the module's docstring)
+
+    home = prepare_home(dagster_home(case).absolute())
+    environment = {**os.environ, "SCS2_CONFIG": case.name, "DAGSTER_HOME": str(home)}
+    command = ["-m", "dagster", "dev", "-m", "scs2_cubes.definitions", "--host", "127.0.0.1", "--port", str(port)]
+    click.echo(f"Dagster web UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    child = subprocess.Popen([sys.executable, *command], env=environment)  # noqa: S603  (this very Python)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent the signal to the child as well; it needs a moment to stop its own children.
+        child.wait()
+        return 0
+
+
+def _console() -> Console:
+    """The terminal; a file or pipe, which has no width of its own, gets lines that hold the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+
+
+def _say_error(message: str) -> None:
+    click.echo(f"error: {message}", err=True)

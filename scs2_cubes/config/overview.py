@@ -1,0 +1,87 @@
+"""The effective configuration: every default filled in, every reference resolved, every secret masked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from scs2_cubes.config.load import load_case
+from scs2_cubes.config.masking import masked, without_secrets
+from scs2_cubes.core.grid import Region
+from scs2_cubes.core.specification import Case, DatasetSpec, StoreSpec
+
+__all__ = ["describe", "effective"]
+
+
+def effective(
+    path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The configuration as it takes effect, as nested dicts and lists for YAML or a table.
+
+    Reads and raises as :func:`~scs2_cubes.config.load.load_case` does.
+    """
+    return describe(load_case(path, environ=environ))
+
+
+def describe(case: Case) -> dict[str, Any]:
+    """The same for a case that is loaded already. Section and key names are those of the configuration."""
+    retry = case.stores[0].retry if case.stores else None
+    plain: dict[str, Any] = masked(
+        {
+            "configuration": case.name,
+            "datasets": [_dataset(dataset) for dataset in case.datasets],
+            "data_stores": [_storage(case), *(_store(store) for store in case.stores)],
+            "grid_mappings": [_region(region) for region in case.regions],
+            "general": {"retry": asdict(retry) if retry else None},
+            "dask": asdict(case.dask),
+            "warnings": list(case.warnings),
+        }
+    )
+    plain["dask"]["address"] = without_secrets(case.dask.address) if case.dask.address else None
+    return plain
+
+
+def _dataset(dataset: DatasetSpec) -> dict[str, Any]:
+    return {
+        "identifier": dataset.identifier,
+        "store": dataset.store.identifier,
+        "data_id": dataset.data_id,
+        "grid_mapping": [region.name for region in dataset.regions] or None,
+        "region_folders": dataset.region_folders,
+        "partitions": list(dataset.partition_keys),
+        "product": dataset.product.identifier if dataset.product else None,
+        "open_params": {
+            "time_range": list(dataset.time_range) if dataset.time_range else None,
+            "variable_names": list(dataset.variable_names) if dataset.variable_names else None,
+        },
+        "format_id": "zarr",
+        "zarr_format": dataset.zarr_format,
+    }
+
+
+def _storage(case: Case) -> dict[str, Any]:
+    return {"identifier": "storage", "store_id": "file", "store_params": {"root": without_secrets(case.storage.root)}}
+
+
+def _store(store: StoreSpec) -> dict[str, Any]:
+    params = {key: without_secrets(value) if isinstance(value, str) else value for key, value in store.params.items()}
+    rewrite = {without_secrets(prefix): without_secrets(replacement) for prefix, replacement in store.href_rewrite}
+    return {
+        "identifier": store.identifier,
+        "store_id": store.protocol,
+        "store_params": {**params, "href_rewrite": rewrite},
+    }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    grid = region.grid
+    return {
+        "identifier": region.name,
+        "bbox": list(grid.bbox),
+        "crs": grid.crs,
+        "spatial_res": [grid.x_res, grid.y_res],
+        "tile_size": [grid.tile_nx, grid.tile_ny],
+        "size": [grid.nx, grid.ny],
+    }

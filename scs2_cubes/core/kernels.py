@@ -1,0 +1,571 @@
+"""The numeric loops: compiled by numba, serial, without the GIL.
+
+Serial because Dask runs tiles in threads already, and numba's own threads under them can abort the process. Importing
+this module imports numba, which takes half a second: import it inside the function that calls a kernel.
+
+Every kernel takes a :class:`SourcePlane` and a :class:`Mapping`, and writes into ``out`` (row, column) of the target
+window, which the caller has filled with "no value"; pixels without a value aren't touched. Arithmetic is float64.
+Whatever lies outside the plane is invalid, as nodata is. A result depends on the pixels that it needs and on the mesh
+of nodes, never on the extent of plane or window, so that tiles equal the whole bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from scs2_cubes.core.transform import EDGE_TOLERANCE
+
+__all__ = [
+    "Mapping",
+    "SourcePlane",
+    "area_weighted",
+    "bilinear",
+    "ensemble_mean",
+    "ensemble_median",
+    "ensemble_std",
+    "majority",
+    "nearest",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+Floats = npt.NDArray[np.float64]
+
+
+def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    compiled: Callable[_P, _R] = njit(cache=True, nogil=True)(function)
+    return compiled
+
+
+class SourcePlane(NamedTuple):
+    """A window of a source, on its native grid."""
+
+    values: npt.NDArray[Any]
+    """Shape (rows, columns), integer or floating point, in machine byte order."""
+    top: int
+    """Row of the source that ``values[0]`` is; not negative."""
+    left: int
+    """Column of the source that ``values[:, 0]`` is; not negative."""
+    nodata: np.generic
+    """The number that means "no value", in the dtype of ``values``; NaN always does."""
+    has_nodata: bool
+    """False where only NaN does."""
+
+
+class Mapping(NamedTuple):
+    """Where the pixels of a target window lie on the source: see ``scs2_cubes.core.transform.Nodes``."""
+
+    u: Floats
+    """Fractional source column at the nodes, shape (node rows, node columns)."""
+    v: Floats
+    """Fractional source row at the nodes, same shape."""
+    half_width: Floats
+    """Half the width of the footprint in source pixels, per cell: one row and one column less than the nodes."""
+    half_height: Floats
+    """Half the height of the footprint in source pixels, same shape."""
+    step: int
+    """Distance between nodes in target pixels: a power of two."""
+    row: int
+    """Target row of ``out[0]``."""
+    col: int
+    """Target column of ``out[:, 0]``."""
+    separable: bool
+    """True where u depends on the column alone and v on the row alone: one CRS, axes parallel."""
+
+
+class _Ballot(NamedTuple):
+    """Scratch of one election, allocated once per call."""
+
+    codes: npt.NDArray[Any]
+    """The codes met in a footprint, each once."""
+    votes: Floats
+    """Their areas."""
+    met: npt.NDArray[Any]
+    """The codes met, as often as they are."""
+    slots: Floats
+    """Area by the last eight bits of a code; all zero between elections."""
+    owners: npt.NDArray[Any]
+    """The code that used a slot last."""
+
+
+@_compiled
+def _is_valid(value: Any, nodata: Any, has_nodata: bool) -> bool:
+    return not math.isnan(value) and not (has_nodata and value == nodata)
+
+
+@_compiled
+def _snapped(edge: float) -> float:
+    """The source edge within EDGE_TOLERANCE of ``edge``, or ``edge``."""
+    nearest_edge = np.rint(edge)
+    if abs(edge - nearest_edge) < EDGE_TOLERANCE:
+        return nearest_edge  # type: ignore[no-any-return]  # np.rint is untyped for scalars
+    return edge
+
+
+@_compiled
+def _expand_row(nodes: Floats, mapping: Mapping, row: int, line: Floats) -> None:
+    """Interpolate ``nodes`` along target row ``row`` of the whole target into ``line`` (columns,)."""
+    step = mapping.step
+    above = row // step - mapping.row // step
+    fraction = (row % step) / step
+    first = mapping.col // step * step
+    stop = mapping.col + line.size
+    for cell in range(nodes.shape[1] - 1):
+        left, right = nodes[above, cell], nodes[above, cell + 1]
+        # A node that isn't needed may be NaN; it must not spread to pixels that lie on the other.
+        if fraction > 0:
+            left += fraction * (nodes[above + 1, cell] - left)
+            right += fraction * (nodes[above + 1, cell + 1] - right)
+        slope = (right - left) / step
+        start = first + cell * step
+        if start >= mapping.col:
+            line[start - mapping.col] = left
+        for col in range(max(start + 1, mapping.col), min(start + step, stop)):
+            line[col - mapping.col] = left + slope * (col - start)
+
+
+@_compiled
+def nearest(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """The source pixel that contains the centre of the target pixel.
+
+    ``bounds`` (2,), in the source's dtype, holds smallest and largest value written; the caller starts it with the
+    largest and the smallest number of that dtype.
+    """
+    values = plane.values
+    top, left = plane.top, plane.left
+    west, east = float(left), float(left + values.shape[1])
+    north, south = float(top), float(top + values.shape[0])
+    us, vs = np.empty(out.shape[1]), np.empty(out.shape[1])
+    low, high = bounds[0], bounds[1]
+    for r in range(out.shape[0]):
+        _expand_row(mapping.u, mapping, mapping.row + r, us)
+        _expand_row(mapping.v, mapping, mapping.row + r, vs)
+        for c in range(out.shape[1]):
+            x, y = us[c] + EDGE_TOLERANCE, vs[c] + EDGE_TOLERANCE
+            if west <= x < east and north <= y < south:
+                value = values[np.uint64(int(y) - top), np.uint64(int(x) - left)]
+                if _is_valid(value, plane.nodata, plane.has_nodata):
+                    low, high = min(low, value), max(high, value)
+                    out[r, c] = value
+    bounds[0], bounds[1] = low, high
+
+
+@_compiled
+def _renormalised(plane: SourcePlane, j0: int, j1: int, i0: int, i1: int, fx: float, fy: float) -> float:
+    """Bilinear over the valid ones of four pixels, or NaN where the one that contains the point isn't valid."""
+    values = plane.values
+    total, weights = 0.0, 0.0
+    # The point lies in the further pixel from the middle on; on an edge, that is the one with the greater index.
+    i_home, j_home = i1 if fy >= 0.5 - EDGE_TOLERANCE else i0, j1 if fx >= 0.5 - EDGE_TOLERANCE else j0
+    home = False
+    for i, wy in ((i0, 1.0 - fy), (i1, fy)):
+        for j, wx in ((j0, 1.0 - fx), (j1, fx)):
+            if 0 <= i < values.shape[0] and 0 <= j < values.shape[1] and wx * wy > 0:
+                value = values[i, j]
+                if _is_valid(value, plane.nodata, plane.has_nodata):
+                    total += wx * wy * value
+                    weights += wx * wy
+                    home = home or (i == i_home and j == j_home)
+    return total / weights if home else np.nan
+
+
+@_compiled
+def _split_line(line: Floats, origin: int, index: npt.NDArray[np.int32]) -> None:
+    """Split source indices into the last centre before them and the fraction of the way to the next centre.
+
+    ``line`` (columns,) becomes the fraction; ``index`` is counted from ``origin`` and negative for NaN. A loop of its
+    own, because the compiler vectorises it.
+    """
+    for c in range(line.size):
+        x = line[c]
+        # Truncation is floor, as nothing inside the source is negative here.
+        after = np.int32(x + (0.5 + EDGE_TOLERANCE)) if -0.5 < x < 2e9 else np.int32(-1)
+        fraction = (x + 0.5) - after
+        line[c] = fraction if fraction > EDGE_TOLERANCE else 0.0
+        index[c] = after - 1 - origin
+
+
+@_compiled
+def bilinear(plane: SourcePlane, mapping: Mapping, out: npt.NDArray[Any]) -> None:
+    """Bilinear interpolation between pixel centres, nodata-aware.
+
+    A target pixel has a value iff the source pixel that contains its centre is valid; the weights are renormalised
+    over the valid ones of the four. ``out`` is of a floating dtype.
+    """
+    values, nodata, has_nodata = plane.values, plane.nodata, plane.has_nodata
+    rows, columns = values.shape
+    us, vs = np.empty(out.shape[1]), np.empty(out.shape[1])
+    js, ks = np.empty(out.shape[1], np.int32), np.empty(out.shape[1], np.int32)
+    for r in range(out.shape[0]):
+        _expand_row(mapping.u, mapping, mapping.row + r, us)
+        _expand_row(mapping.v, mapping, mapping.row + r, vs)
+        _split_line(us, plane.left, js)
+        _split_line(vs, plane.top, ks)
+        for c in range(out.shape[1]):
+            j0, i0, fx, fy = np.int64(js[c]), np.int64(ks[c]), us[c], vs[c]
+            # On a centre line the neighbour has no weight, and need not even be in the plane.
+            j1, i1 = j0 + (fx > 0), i0 + (fy > 0)
+            if j0 >= 0 and i0 >= 0 and j1 < columns and i1 < rows:
+                a, b = values[np.uint64(i0), np.uint64(j0)], values[np.uint64(i0), np.uint64(j1)]
+                d, e = values[np.uint64(i1), np.uint64(j0)], values[np.uint64(i1), np.uint64(j1)]
+                if (
+                    _is_valid(a, nodata, has_nodata)
+                    and _is_valid(b, nodata, has_nodata)
+                    and _is_valid(d, nodata, has_nodata)
+                    and _is_valid(e, nodata, has_nodata)
+                ):
+                    upper = np.float64(a) + fx * (np.float64(b) - np.float64(a))
+                    lower = np.float64(d) + fx * (np.float64(e) - np.float64(d))
+                    out[r, c] = upper + fy * (lower - upper)
+                    continue
+            if j1 >= 0 and i1 >= 0 and j0 < columns and i0 < rows:
+                value = _renormalised(plane, j0, j1, i0, i1, fx, fy)
+                if not math.isnan(value):
+                    out[r, c] = value
+
+
+@_compiled
+def _weighted_sums(
+    plane: SourcePlane, west: float, east: float, north: float, south: float, squared: bool
+) -> tuple[float, float]:
+    """(area, total) of the valid source pixels in a box: total of w * value, or of (w * value)² if ``squared``."""
+    values, top, left = plane.values, plane.top, plane.left
+    area, total = 0.0, 0.0
+    for i in range(max(math.floor(north), top), min(math.ceil(south), top + values.shape[0])):
+        height = min(i + 1.0, south) - max(float(i), north)
+        for j in range(max(math.floor(west), left), min(math.ceil(east), left + values.shape[1])):
+            value = values[np.uint64(i - top), np.uint64(j - left)]
+            if _is_valid(value, plane.nodata, plane.has_nodata):
+                weight = height * (min(j + 1.0, east) - max(float(j), west))
+                weighted = weight * value
+                area += weight
+                total += weighted * weighted if squared else weighted
+    return area, total
+
+
+@_compiled
+def area_weighted(plane: SourcePlane, mapping: Mapping, independent: bool, out: npt.NDArray[Any]) -> None:
+    """Mean over the valid part of the footprint, each source pixel weighted with the area w that it shares with it.
+
+    With ``independent``, the standard deviation of that mean where the errors s of the source pixels are uncorrelated:
+    sqrt(sum((w s)²)) / sum(w) (JCGM 100:2008, equation 10). A target pixel has a value iff at least half of its
+    footprint is valid. ``out`` is of a floating dtype.
+    """
+    top, left = plane.top, plane.left
+    bottom, right = top + plane.values.shape[0], left + plane.values.shape[1]
+    us, vs = np.empty(out.shape[1]), np.empty(out.shape[1])
+    for r in range(out.shape[0]):
+        _expand_row(mapping.u, mapping, mapping.row + r, us)
+        _expand_row(mapping.v, mapping, mapping.row + r, vs)
+        cell_row = (mapping.row + r) // mapping.step - mapping.row // mapping.step
+        for c in range(out.shape[1]):
+            cell = (mapping.col + c) // mapping.step - mapping.col // mapping.step
+            half_width, half_height = mapping.half_width[cell_row, cell], mapping.half_height[cell_row, cell]
+            west, east = _snapped(us[c] - half_width), _snapped(us[c] + half_width)
+            north, south = _snapped(vs[c] - half_height), _snapped(vs[c] + half_height)
+            if west < right and east > left and north < bottom and south > top:
+                area, total = _weighted_sums(plane, west, east, north, south, independent)
+                if area > 0 and area >= (0.5 - EDGE_TOLERANCE) * (east - west) * (south - north):
+                    out[r, c] = math.sqrt(total) / area if independent else total / area
+
+
+@_compiled
+def _share(
+    values: npt.NDArray[Any], code: Any, i0: int, i1: int, j0: int, j1: int, parts: tuple[float, float, float, float]
+) -> float:
+    """Area of ``code`` in a box that lies in ``values``: rows i0 … i1 and columns j0 … j1, both ends included.
+
+    ``parts``: how much of the first column, the last column, the first row and the last row is in the box.
+    """
+    first_col, last_col, first_row, last_row = parts
+    share = 0.0
+    for i in range(np.uint64(i0), np.uint64(i1 + 1)):
+        # Whole pixels are counted as integers: a chain of float additions is what this loop would wait for.
+        inner = 0
+        for j in range(np.uint64(j0 + 1), np.uint64(max(j0 + 1, j1))):
+            inner += values[i, j] == code
+        line = inner + first_col * (values[i, np.uint64(j0)] == code)
+        if j1 > j0:
+            line += last_col * (values[i, np.uint64(j1)] == code)
+        if i == i0:
+            line *= first_row
+        elif i == i1:
+            line *= last_row
+        share += line
+    return share
+
+
+@_compiled
+def _count_votes(plane: SourcePlane, box: tuple[float, float, float, float], ballot: _Ballot) -> int:
+    """Fill the ballot's ``codes`` and ``votes`` with the valid codes in the box and their areas; return their number.
+
+    Without a branch for each pixel, because a processor can't guess the codes of a mixed footprint: areas are added by
+    the last eight bits of the code. Where two codes have these in common, they are looked up one by one instead.
+    """
+    values, top, left = plane.values, plane.top, plane.left
+    west, east, north, south = box
+    met, slots, owners = ballot.met, ballot.slots, ballot.owners
+    size = 0
+    for i in range(max(math.floor(north), top), min(math.ceil(south), top + values.shape[0])):
+        height = min(i + 1.0, south) - max(float(i), north)
+        for j in range(max(math.floor(west), left), min(math.ceil(east), left + values.shape[1])):
+            code = values[np.uint64(i - top), np.uint64(j - left)]
+            slot = np.uint64(code & 255)
+            slots[slot] += height * (min(j + 1.0, east) - max(float(j), west))
+            owners[slot] = code
+            met[size] = code
+            size += 1
+    count = 0
+    collision = False
+    for k in range(size):
+        slot = np.uint64(met[k] & 255)
+        collision |= owners[slot] != met[k]
+        ballot.codes[count], ballot.votes[count] = met[k], slots[slot]
+        count += (slots[slot] > 0) & _is_valid(met[k], plane.nodata, plane.has_nodata)
+        slots[slot] = 0.0
+    return _count_one_by_one(plane, box, ballot) if collision else count
+
+
+@_compiled
+def _count_one_by_one(plane: SourcePlane, box: tuple[float, float, float, float], ballot: _Ballot) -> int:
+    values, top, left = plane.values, plane.top, plane.left
+    codes, votes = ballot.codes, ballot.votes
+    west, east, north, south = box
+    count = 0
+    for i in range(max(math.floor(north), top), min(math.ceil(south), top + values.shape[0])):
+        height = min(i + 1.0, south) - max(float(i), north)
+        for j in range(max(math.floor(west), left), min(math.ceil(east), left + values.shape[1])):
+            code = values[i - top, j - left]
+            if _is_valid(code, plane.nodata, plane.has_nodata):
+                k = 0
+                while k < count and codes[k] != code:
+                    k += 1
+                if k == count:
+                    codes[k], votes[k] = code, 0.0
+                    count += 1
+                votes[k] += height * (min(j + 1.0, east) - max(float(j), west))
+    return count
+
+
+@_compiled
+def _winner(codes: npt.NDArray[Any], votes: Floats, count: int, slack: float, centre: Any) -> Any:
+    """The code with most votes; in a tie (within ``slack``) ``centre`` if among them, else the smallest."""
+    most = 0.0
+    for k in range(count):
+        most = max(most, votes[k])
+    best = codes[0]
+    found = False
+    for k in range(count):
+        if votes[k] >= most - slack:
+            if codes[k] == centre:
+                return codes[k]
+            if not found or codes[k] < best:
+                best = codes[k]
+                found = True
+    return best
+
+
+@_compiled
+def _table_size(mapping: Mapping) -> int:
+    """Most source pixels that a footprint can touch."""
+    width, height = 0.0, 0.0
+    for i in range(mapping.half_width.shape[0]):
+        for j in range(mapping.half_width.shape[1]):
+            if mapping.half_width[i, j] > width:  # noqa: PLR1730  # max() would let NaN through
+                width = mapping.half_width[i, j]
+            if mapping.half_height[i, j] > height:  # noqa: PLR1730  # as above
+                height = mapping.half_height[i, j]
+    return (int(2 * width) + 3) * (int(2 * height) + 3)
+
+
+@_compiled
+def _box(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:
+    """West, east, north and south edge of a footprint."""
+    return _snapped(x - half_width), _snapped(x + half_width), _snapped(y - half_height), _snapped(y + half_height)
+
+
+@_compiled
+def _elect(
+    plane: SourcePlane, u: float, v: float, half_width: float, half_height: float, ballot: _Ballot
+) -> tuple[bool, Any]:
+    """(True, the code that wins a footprint), or (False, anything) where no value does."""
+    values, top, left = plane.values, plane.top, plane.left
+    bottom, right = top + values.shape[0], left + values.shape[1]
+    under = values[0, 0]
+    west, east, north, south = _box(u, v, half_width, half_height)
+    if not (west < right and east > left and north < bottom and south > top):
+        return False, under
+    area = (east - west) * (south - north)
+    j0, j1 = math.floor(west), math.ceil(east) - 1
+    i0, i1 = math.floor(north), math.ceil(south) - 1
+    x, y = u + EDGE_TOLERANCE, v + EDGE_TOLERANCE
+    centred = left <= x < right and top <= y < bottom
+    if centred:
+        under = values[int(y) - top, int(x) - left]
+    if left <= j0 and j1 < right and top <= i0 and i1 < bottom:
+        # Mostly the code under the centre has more than half, and none can win against it, "no value" included.
+        parts = (min(j0 + 1.0, east) - west, east - j1, min(i0 + 1.0, south) - north, south - i1)
+        if _share(values, under, i0 - top, i1 - top, j0 - left, j1 - left, parts) > (0.5 + EDGE_TOLERANCE) * area:
+            return _is_valid(under, plane.nodata, plane.has_nodata), under
+    count = _count_votes(plane, (west, east, north, south), ballot)
+    total = 0.0
+    for k in range(count):
+        total += ballot.votes[k]
+    if count == 0 or total < (0.5 - EDGE_TOLERANCE) * area:
+        return False, under
+    centre = under if centred else ballot.codes[0]
+    return True, _winner(ballot.codes, ballot.votes, count, EDGE_TOLERANCE * area, centre)
+
+
+@_compiled
+def _spans(line: Floats, half: float, origin: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> None:
+    """First and last source pixel of the footprints of half size ``half`` around ``line``, from ``origin``."""
+    for c in range(line.size):
+        first[c] = math.floor(_snapped(line[c] - half)) - origin
+        last[c] = math.ceil(_snapped(line[c] + half)) - 1 - origin
+
+
+@_compiled
+def _find_even(values: npt.NDArray[Any], i0: int, i1: int, j0: int, j1: int, even: npt.NDArray[np.bool_]) -> None:
+    """Set ``even`` (columns,) from j0 to j1 inclusive: does the column hold one number from row i0 to i1 inclusive?"""
+    even[j0 : j1 + 1] = True
+    for i in range(i0 + 1, i1 + 1):
+        for j in range(j0, j1 + 1):
+            even[j] &= values[i, j] == values[i0, j]
+
+
+@_compiled
+def _is_uniform(row: npt.NDArray[Any], even: npt.NDArray[np.bool_], j0: int, j1: int) -> bool:
+    for j in range(np.uint64(j0), np.uint64(j1 + 1)):
+        if not even[j] or row[j] != row[np.uint64(j0)]:
+            return False
+    return True
+
+
+@_compiled
+def majority(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """The code with the largest share of the footprint's area.
+
+    A tie goes to the code under the centre if it is among the tied, else to the smallest. No value where more than
+    half of the footprint is nodata or outside. ``plane.values`` are integers; ``bounds`` as in :func:`nearest`.
+    """
+    values = plane.values
+    rows, columns = values.shape
+    us, vs = np.empty(out.shape[1]), np.empty(out.shape[1])
+    firsts, lasts = np.empty(out.shape[1], np.int64), np.empty(out.shape[1], np.int64)
+    even = np.empty(columns, np.bool_)
+    # A footprint holds no more codes than source pixels, however large the range of codes.
+    size = _table_size(mapping)
+    codes, met, owners = np.empty(size, values.dtype), np.empty(size, values.dtype), np.empty(256, values.dtype)
+    ballot = _Ballot(codes, np.empty(size), met, np.zeros(256), owners)
+    low, high = bounds[0], bounds[1]
+    for r in range(out.shape[0]):
+        _expand_row(mapping.u, mapping, mapping.row + r, us)
+        _expand_row(mapping.v, mapping, mapping.row + r, vs)
+        cell_row = (mapping.row + r) // mapping.step - mapping.row // mapping.step
+        # Forests and fields are wide: most footprints hold one code. Where all footprints of a row lie on the same
+        # source rows, those are found by comparing whole rows, which the compiler vectorises.
+        i0, quick = 0, False
+        if mapping.separable:
+            if r == 0:
+                _spans(us, mapping.half_width[0, 0], plane.left, firsts, lasts)
+            _, _, north, south = _box(us[0], vs[0], mapping.half_width[0, 0], mapping.half_height[0, 0])
+            i0, i1 = math.floor(north) - plane.top, math.ceil(south) - 1 - plane.top
+            quick = i0 >= 0 and i1 < rows
+            if quick:
+                j0, j1 = max(0, min(firsts[0], firsts[-1])), min(columns - 1, max(lasts[0], lasts[-1]))
+                _find_even(values, i0, i1, j0, j1, even)
+        for c in range(out.shape[1]):
+            if quick and firsts[c] >= 0 and lasts[c] < columns and _is_uniform(values[i0], even, firsts[c], lasts[c]):
+                code = values[i0, firsts[c]]
+                found = _is_valid(code, plane.nodata, plane.has_nodata)
+            else:
+                cell = (mapping.col + c) // mapping.step - mapping.col // mapping.step
+                half_width, half_height = mapping.half_width[cell_row, cell], mapping.half_height[cell_row, cell]
+                found, code = _elect(plane, us[c], vs[c], half_width, half_height, ballot)
+            if found:
+                low, high = min(low, code), max(high, code)
+                out[r, c] = code
+    bounds[0], bounds[1] = low, high
+
+
+@_compiled
+def ensemble_mean(
+    members: npt.NDArray[Any], nodata: Any, has_nodata: bool, total: npt.NDArray[Any], out: npt.NDArray[np.float32]
+) -> None:
+    """Mean over the valid members: ``members`` (member, y, x) to ``out`` (y, x), NaN where none is valid.
+
+    ``total`` (x,) is scratch: float64, or an integer dtype that holds the sum of all members.
+    """
+    count = np.empty(out.shape[1], np.int32)
+    for r in range(out.shape[0]):
+        total[:] = 0
+        count[:] = 0
+        for m in range(members.shape[0]):
+            for c in range(out.shape[1]):
+                value = members[m, r, c]
+                valid = _is_valid(value, nodata, has_nodata)
+                total[c] += value if valid else 0
+                count[c] += 1 if valid else 0
+        for c in range(out.shape[1]):
+            out[r, c] = total[c] / count[c] if count[c] > 0 else np.nan
+
+
+@_compiled
+def ensemble_std(
+    members: npt.NDArray[Any], nodata: Any, has_nodata: bool, total: Floats, out: npt.NDArray[np.float32]
+) -> None:
+    """Population standard deviation (ddof = 0) over the valid members, in two passes. Shapes as in the mean.
+
+    ``total`` (x,) is float64 scratch.
+    """
+    count = np.empty(out.shape[1], np.int32)
+    squares = np.empty(out.shape[1])
+    for r in range(out.shape[0]):
+        total[:] = 0
+        count[:] = 0
+        squares[:] = 0
+        for m in range(members.shape[0]):
+            for c in range(out.shape[1]):
+                if _is_valid(members[m, r, c], nodata, has_nodata):
+                    total[c] += members[m, r, c]
+                    count[c] += 1
+        for m in range(members.shape[0]):
+            for c in range(out.shape[1]):
+                if _is_valid(members[m, r, c], nodata, has_nodata):
+                    difference = members[m, r, c] - total[c] / count[c]
+                    squares[c] += difference * difference
+        for c in range(out.shape[1]):
+            out[r, c] = math.sqrt(squares[c] / count[c]) if count[c] > 0 else np.nan
+
+
+@_compiled
+def ensemble_median(members: npt.NDArray[Any], nodata: Any, has_nodata: bool, out: npt.NDArray[np.float32]) -> None:
+    """Median over the valid members, the mean of the two middle ones where their number is even. Shapes as above."""
+    ordered = np.empty(members.shape[0])
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            count = 0
+            for m in range(members.shape[0]):
+                value = members[m, r, c]
+                if _is_valid(value, nodata, has_nodata):
+                    # Insertion: an ensemble is small, and a call to sort would allocate for each pixel.
+                    k = count
+                    while k > 0 and ordered[k - 1] > value:
+                        ordered[k] = ordered[k - 1]
+                        k -= 1
+                    ordered[k] = value
+                    count += 1
+            middle = count // 2
+            if count == 0:
+                out[r, c] = np.nan
+            elif count % 2:
+                out[r, c] = ordered[middle]
+            else:
+                out[r, c] = (ordered[middle - 1] + ordered[middle]) / 2

@@ -1,0 +1,180 @@
+"""Everything due, as Dagster runs: a probe run per source, then a run for each contiguous set of due partitions."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from scs2_cubes.core.specification import Case, DatasetSpec
+from scs2_cubes.errors import ConfigurationError, Scs2CubesError
+from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.partitions import contiguous_ranges
+from scs2_cubes.orchestration.provenance import cube_key, cube_tags, known_version, source_key
+from scs2_cubes.orchestration.resources import ProgressSink
+from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
+from scs2_cubes.pipeline.plan import specification_version
+from scs2_cubes.pipeline.state import partition_state
+
+__all__ = ["DatasetOutcome", "run_due", "select_datasets"]
+
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOutcome:
+    """What became of one dataset in a call of :func:`run_due`."""
+
+    dataset: DatasetSpec
+    """Which."""
+    made: tuple[str, ...]
+    """Partitions that were made."""
+    current: tuple[str, ...]
+    """Partitions that were current already."""
+    failed: tuple[str, ...]
+    """Partitions that failed."""
+    seconds: float
+    """Wall time."""
+    message: str
+    """Why something failed; empty otherwise."""
+
+
+def select_datasets(
+    case: Case, datasets: Sequence[str] = (), regions: Sequence[str] = ()
+) -> tuple[tuple[DatasetSpec, tuple[str, ...]], ...]:
+    """(dataset, its partition keys) for the names that were asked for; all of them where none were.
+
+    Raises ConfigurationError for a name that isn't there.
+    """
+    _require_known("dataset", datasets, [dataset.identifier for dataset in case.datasets], case)
+    _require_known("region", regions, [region.name for region in case.regions], case)
+    chosen = [dataset for dataset in case.datasets if not datasets or dataset.identifier in datasets]
+    return tuple((dataset, keys) for dataset in chosen if (keys := _keys(dataset, regions)))
+
+
+def run_due(
+    case: Case,
+    instance: dg.DagsterInstance,
+    selection: Sequence[tuple[DatasetSpec, tuple[str, ...]]],
+    *,
+    progress: ProgressSink,
+    log_level: str = "CRITICAL",
+) -> Iterator[DatasetOutcome]:
+    """Make what is due of ``selection``, one dataset after the other; a failed one doesn't stop the others.
+
+    Finished partitions that ``instance`` doesn't know of are reported to it, not made again. ``log_level`` is that of
+    Dagster's own lines on the terminal; its event log has everything.
+    """
+    definitions = build_definitions(case, {"progress": progress})
+    job = definitions.resolve_implicit_global_asset_job_def()
+    for dataset, keys in selection:
+        yield _DatasetRun(case, job, instance, dataset, log_level).run(keys)
+
+
+@dataclass(frozen=True)
+class _DatasetRun:
+    """The runs of one dataset."""
+
+    case: Case
+    job: dg.JobDefinition
+    instance: dg.DagsterInstance
+    dataset: DatasetSpec
+    log_level: str
+
+    def run(self, keys: tuple[str, ...]) -> DatasetOutcome:
+        started = time.monotonic()
+        problem = self._execute(source_key(self.dataset), {})
+        if problem is not None:
+            return DatasetOutcome(self.dataset, (), (), keys, time.monotonic() - started, problem)
+        current = self._current(keys)
+        problems: list[str] = []
+        failed: list[str] = []
+        due = [key for key in keys if key not in current]
+        for group in contiguous_ranges(self.dataset.partition_keys, due):
+            tags = {_RANGE_START: group[0], _RANGE_END: group[-1]}
+            problem = self._execute(cube_key(self.dataset), tags)
+            if problem is not None:
+                problems.append(problem)
+                done = self._current(group)
+                failed += [key for key in group if key not in done]
+        made = tuple(key for key in due if key not in failed)
+        seconds = time.monotonic() - started
+        return DatasetOutcome(self.dataset, made, tuple(current), tuple(failed), seconds, "; ".join(problems))
+
+    def _current(self, keys: Iterable[str]) -> list[str]:
+        """The partitions that are done at the present version; the instance is told of those it doesn't know.
+
+        What can't be found out is left to the run that makes the partition: it fails with the cause, visibly.
+        """
+        current: list[str] = []
+        try:
+            native = describe_source(self.dataset)
+        except Scs2CubesError:
+            return current
+        for key in keys:
+            try:
+                planned = plan_partition(self.dataset, self.case.storage, native, key)
+                state = partition_state(planned.plan, planned.partition, planned.store.records())
+            except Scs2CubesError:
+                continue
+            if state.is_current:
+                current.append(key)
+                self._adopt(planned)
+        return current
+
+    def _adopt(self, planned: PlannedPartition) -> None:
+        key, partition = cube_key(self.dataset), planned.partition.key
+        version = planned.plan.data_version
+        if known_version(self.instance, key, partition) == version:
+            return
+        tags = cube_tags(
+            self.instance, self.dataset, version, planned.plan.source_version, specification_version(self.dataset)
+        )
+        self.instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                key,
+                partition=partition,
+                metadata={"adopted": True, "cube": planned.store.url, "source_version": planned.plan.source_version},
+                tags=tags,
+            )
+        )
+
+    def _execute(self, key: dg.AssetKey, tags: Mapping[str, str]) -> str | None:
+        """Materialize ``key`` in a run of its own; the cause where that fails, else None."""
+        result = self.job.execute_in_process(
+            asset_selection=[key],
+            instance=self.instance,
+            tags=dict(tags),
+            run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
+            raise_on_error=False,
+        )
+        if result.success:
+            return None
+        causes = [_innermost(event.step_failure_data.error) for event in result.all_events if event.is_step_failure]
+        return "; ".join(causes) or f"run {result.run_id} failed before its first step"
+
+
+def _innermost(error: Any) -> str:
+    """The first of our own errors in Dagster's record of a failure, as one line."""
+    while error.cause is not None and not error.message.startswith("scs2_cubes."):
+        error = error.cause
+    message: str = error.message.strip().removeprefix("scs2_cubes.errors.")
+    return message
+
+
+def _keys(dataset: DatasetSpec, regions: Sequence[str]) -> tuple[str, ...]:
+    if not regions:
+        return dataset.partition_keys
+    return tuple(partition.key for partition in dataset.partitions if partition.region.name in regions)
+
+
+def _require_known(what: str, names: Sequence[str], known: Sequence[str], case: Case) -> None:
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ConfigurationError(f"{case.name}: no {what} {name!r}{hint}")

@@ -1,0 +1,55 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.filesize import decimal
+from rich.table import Table
+
+from scs2_cubes.report.cubes import CubeSummary
+
+__all__ = ["StatusRow", "status_table"]
+
+_COLUMNS = ("cube", "status", "variables", "shape", "dtype", "valid", "size", "seconds", "message")
+_STYLES = {"made": "green", "current": "green", "failed": "red", "partly made": "red", "missing": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One line of the status table."""
+
+    summary: CubeSummary
+    """The cube."""
+    status: str
+    """``made``, ``current``, ``failed`` …"""
+    seconds: float
+    """Wall time."""
+    message: str
+    """What went wrong, and what to do; empty where all is well."""
+
+
+def status_table(rows: Iterable[StatusRow]) -> Table:
+    """Cube, status, variables, shape, dtype, valid fraction, size on disk, seconds, message."""
+    table = Table(*_COLUMNS, title="Cubes", show_lines=False, title_justify="left")
+    for row in rows:
+        cube = row.summary
+        name = cube.identifier if cube.region is None else f"{cube.identifier} ({cube.region})"
+        style = _STYLES.get(row.status, "")
+        table.add_row(
+            name,
+            f"[{style}]{row.status}[/]" if style else row.status,
+            _lines(cube.variables),
+            " x ".join(str(size) for size in cube.shape),
+            _lines(cube.dtypes),
+            _lines([f"{fraction:.3f}" for fraction in cube.valid_fraction]),
+            decimal(cube.size) if cube.size else "",
+            f"{row.seconds:.1f}",
+            row.message,
+        )
+    return table
+
+
+def _lines(parts: Sequence[str]) -> str:
+    return "\n".join(parts)

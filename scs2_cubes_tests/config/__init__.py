@@ -1,0 +1,1 @@
+"""Tests of scs2_cubes.config."""

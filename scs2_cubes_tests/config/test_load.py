@@ -1,0 +1,294 @@
+"""Configurations that hold together, and what they become."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scs2_cubes.config import dagster_home, describe, effective, json_schema, load_case
+from scs2_cubes.core.native import RetryPolicy
+from scs2_cubes.core.specification import DaskSpec
+from scs2_cubes.errors import ConfigurationError
+from scs2_cubes_tests.config.conftest import World
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+#: The case as people write it today for the two products, extensions left out.
+AS_PEOPLE_HAVE_IT = """
+datasets:
+- identifier: gami
+  store: eoforest_stac
+  grid_mapping: landes
+  data_id: structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json
+  open_params:
+    time_range: [2020-01-01, 2020-12-31]
+    variable_names: forest_age
+- identifier: age/copy
+  store: eoforest_stac
+  grid_mapping: gami
+  data_id: a|b|structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json
+  format_id: zarr
+- identifier: native
+  store: eoforest_stac
+  data_id: other
+data_stores:
+- identifier: storage
+  store_id: file
+  store_params: {root: cubes}
+- identifier: eoforest_stac
+  store_id: stac
+  store_params: {url: https://catalogue.example/catalog.json}
+grid_mappings:
+- identifier: landes
+  bbox: [3401404, 2346797, 3556068, 2539337]
+  crs: EPSG:3035
+  spatial_res: 30
+preload_datasets: []
+general:
+  visualize: true
+  force_preload: true
+  gdal_http_params: {gdal_http_max_retry: 4, gdal_http_retry_delay: 45}
+"""
+
+
+def test_case_of_today(world: World) -> None:
+    case = load_case(world.write(AS_PEOPLE_HAVE_IT), environ={})
+
+    assert case.name == str(world.path)
+    assert case.storage.root == str(world.folder / "cubes")
+    assert [dataset.identifier for dataset in case.datasets] == ["gami", "age/copy", "native"]
+    gami, copy, native = case.datasets
+    assert gami.store.params == {"url": "https://catalogue.example/catalog.json"}
+    assert gami.time_range == ("2020-01-01", "2020-12-31")
+    assert gami.variable_names == ("forest_age",)
+    assert gami.zarr_format == 2
+    assert gami.product is not None
+    assert gami.product.identifier == "gami"
+    assert not gami.region_folders
+    assert copy.regions == gami.regions == case.regions
+    assert copy.time_range is None
+    assert copy.variable_names is None
+    assert native.regions == ()
+    assert native.partition_keys == ("native",)
+    assert native.product is None
+    # gdal_http_max_retry counts the attempts after the first.
+    assert gami.store.retry == dataclasses.replace(RetryPolicy(), max_attempts=5, initial_wait=45, max_wait=45)
+    assert case.dask == DaskSpec()
+    assert case.warnings == ()
+
+
+def test_landes_has_the_size_of_the_cubes_of_today(world: World) -> None:
+    grid = world.load().regions[0].grid
+    assert (grid.nx, grid.ny) == (5156, 6418)
+    assert grid.bbox == (3401404.0, 2346797.0, 3556084.0, 2539337.0)
+
+
+@pytest.mark.parametrize("name", ["scs2.yml", "demo.yml"])
+def test_the_configurations_that_come_along(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = load_case(CONFIGS / name, environ={})
+    assert [dataset.identifier for dataset in case.datasets] == ["gami", "forestpaths_genus"]
+    assert [dataset.product.identifier for dataset in case.datasets if dataset.product] == ["gami", "forestpaths_genus"]
+    assert case.storage.root == str(tmp_path / "data")
+    assert case.warnings == ()
+
+
+def test_scs2_configuration() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    (region,) = case.regions
+    assert (region.name, region.grid.nx, region.grid.ny, region.grid.tile_nx) == ("landes", 5156, 6418, 2048)
+
+
+def test_demo_configuration_follows_the_demo() -> None:
+    from scs2_cubes.demo.region import demo_region  # noqa: PLC0415 - only this test needs the demo
+
+    assert load_case(CONFIGS / "demo.yml", environ={}).regions == (demo_region(),)
+
+
+def test_demo_configuration_goes_where_the_environment_says(tmp_path: Path) -> None:
+    environ = {"SCS2_DEMO_URL": "http://127.0.0.1:1234", "SCS2_DEMO_ROOT": str(tmp_path)}
+    case = load_case(CONFIGS / "demo.yml", environ=environ)
+    assert case.storage.root == str(tmp_path)
+    assert case.stores[0].href_rewrite == (("https://s3.gfz-potsdam.de", "http://127.0.0.1:1234"),)
+
+
+def test_everything_is_frozen(world: World) -> None:
+    case = world.load()
+    for value in (case, case.datasets[0], case.stores[0], case.storage, case.regions[0], case.regions[0].grid):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, dataclasses.fields(value)[0].name, "other")
+
+
+def test_two_configurations_in_one_process_keep_apart(world: World) -> None:
+    first = world.load()
+    world.data["grid_mappings"][0]["spatial_res"] = 300
+    world.data["data_stores"][0]["store_params"]["root"] = "elsewhere"
+    second = world.load()
+    assert first.storage.root == str(world.folder / "data")
+    assert second.storage.root == str(world.folder / "elsewhere")
+    assert first.regions[0].grid.x_res == 30
+    assert second.regions[0].grid.x_res == 300
+
+
+def test_which_file(world: World) -> None:
+    world.write()
+    (world.folder / "configs").mkdir()
+    default = world.folder / "configs" / "scs2.yml"
+    default.write_text(world.path.read_text())
+    assert load_case(environ={}).name == "configs/scs2.yml"
+    assert load_case(environ={"SCS2_CONFIG": "case.yml"}).name == "case.yml"
+    assert load_case("case.yml", environ={"SCS2_CONFIG": "nowhere.yml"}).name == "case.yml"
+    assert load_case(environ={"SCS2_CONFIG": ""}).name == "configs/scs2.yml"
+
+
+def test_the_process_environment_is_the_default(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write()
+    monkeypatch.setenv("SCS2_CONFIG", "case.yml")
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    case = load_case()
+    assert case.name == "case.yml"
+    assert dagster_home(case) == world.folder / "data" / ".dagster"
+
+
+def test_paths_of_the_storage_and_of_a_local_catalogue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.stac_params["url"] = "catalogue/catalog.json"
+    world.write()
+    elsewhere = world.folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    case = load_case("../case.yml", environ={})
+    assert case.name == "../case.yml"
+    assert case.storage.root == str(elsewhere / "data")
+    assert case.stores[0].params["url"] == str(world.folder / "catalogue" / "catalog.json")
+
+
+def test_storage_root_has_a_default(world: World) -> None:
+    del world.data["data_stores"][0]["store_params"]
+    assert world.load().storage.root == str(world.folder / "data")
+
+
+def test_href_rewrite_has_the_longest_prefix_first(world: World) -> None:
+    world.stac_params["href_rewrite"] = {"https://a/": "1", "https://a/b/c/": "2", "https://a/b/": "3"}
+    rewrite = world.load().stores[0].href_rewrite
+    assert rewrite == (("https://a/b/c/", "2"), ("https://a/b/", "3"), ("https://a/", "1"))
+    assert "href_rewrite" not in world.load().stores[0].params
+
+
+def test_grid_of_another_dataset_in_any_order(world: World) -> None:
+    world.data["datasets"][0]["grid_mapping"] = "genus"
+    world.data["datasets"][1]["grid_mapping"] = ["corner"]
+    gami, genus = world.load().datasets
+    assert [region.name for region in gami.regions] == ["corner"]
+    assert gami.region_folders
+    assert genus.region_folders
+
+
+def test_list_of_regions_has_folders_and_keeps_its_order(world: World) -> None:
+    world.data["datasets"][0]["grid_mapping"] = ["corner", "landes"]
+    gami = world.load().datasets[0]
+    assert gami.region_folders
+    assert gami.partition_keys == ("corner", "landes")
+
+
+def test_a_grid_mapping_goes_before_a_dataset_of_the_same_name(world: World) -> None:
+    world.data["datasets"][0]["identifier"] = "landes"
+    assert [region.name for region in world.load().datasets[1].regions] == ["landes"]
+
+
+def test_numbers_from_the_environment(world: World) -> None:
+    world.environ = {"RES": "60", "TILE": "512"}
+    world.data["grid_mappings"][0] |= {"spatial_res": "${RES}", "tile_size": ["${TILE}", "${OTHER:-256}"]}
+    grid = world.load().regions[0].grid
+    assert (grid.x_res, grid.tile_nx, grid.tile_ny) == (60.0, 512, 256)
+
+
+def test_empty_sections_are_absent_ones(world: World) -> None:
+    world.data |= {"preload_datasets": None, "general": None, "dask": None}
+    world.data["datasets"][0] |= {"open_params": None, "custom_processing": None, "chunksize": None}
+    assert world.load().datasets[0].time_range is None
+
+
+def test_open_time_range(world: World) -> None:
+    world.data["datasets"][0]["open_params"] = {
+        "time_range": [None, "2020-12-31T23:59:59"],
+        "variable_names": ["a", "b"],
+    }
+    gami = world.load().datasets[0]
+    assert gami.time_range == (None, "2020-12-31T23:59:59")
+    assert gami.variable_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("general", "policy"),
+    [
+        ({}, RetryPolicy()),
+        ({"gdal_http_params": {}}, RetryPolicy(max_attempts=11, initial_wait=5)),
+        ({"gdal_http_params": {"gdal_http_max_retry": 0}}, RetryPolicy(max_attempts=1, initial_wait=5)),
+        (
+            {"gdal_http_params": {"gdal_http_max_retry": 2}, "retry": {"max_attempts": 7, "deadline": 9, "timeout": 3}},
+            RetryPolicy(max_attempts=7, initial_wait=5, deadline=9, timeout=3),
+        ),
+        ({"retry": {"initial_wait": 1, "max_wait": 2}}, RetryPolicy(initial_wait=1, max_wait=2)),
+    ],
+)
+def test_retry(world: World, general: dict[str, object], policy: RetryPolicy) -> None:
+    world.data["general"] = general
+    assert world.load().stores[0].retry == policy
+
+
+@pytest.mark.parametrize(
+    ("section", "spec"),
+    [
+        ({"dask": {"n_workers": 3}}, DaskSpec(n_workers=3)),
+        (
+            {"dask": {"mode": "local", "n_workers": 2, "threads_per_worker": 4, "memory_limit": "4GiB"}},
+            DaskSpec("local", None, 2, 4, "4GiB"),
+        ),
+        ({"dask": {"mode": "address", "address": "tcp://s:8786"}}, DaskSpec("address", "tcp://s:8786")),
+        ({"general": {"dask_scheduler": "single-threaded"}}, DaskSpec(n_workers=1)),
+        ({"general": {"dask_scheduler": "processes"}}, DaskSpec("local")),
+        ({"general": {"dask_scheduler": "threads"}}, DaskSpec()),
+    ],
+)
+def test_dask(world: World, section: dict[str, object], spec: DaskSpec) -> None:
+    world.data |= section
+    assert world.load().dask == spec
+
+
+def test_dagster_home(world: World) -> None:
+    case = world.load()
+    assert dagster_home(case, {}) == world.folder / "data" / ".dagster"
+    assert dagster_home(case, {"DAGSTER_HOME": "/elsewhere"}) == Path("/elsewhere")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yml: there is no such configuration file"):
+        load_case(tmp_path / "nowhere.yml", environ={})
+    with pytest.raises(ConfigurationError, match="can't be read: Is a directory"):
+        load_case(tmp_path, environ={})
+
+
+def test_json_schema_knows_every_section() -> None:
+    schema = json_schema()
+    assert set(schema["properties"]) == {
+        "datasets", "data_stores", "grid_mappings", "preload_datasets", "general", "dask"
+    }  # fmt: skip
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"datasets", "data_stores"}
+
+
+def test_effective_configuration_is_plain_and_has_the_defaults(world: World) -> None:
+    world.data["grid_mappings"][0].pop("tile_size")
+    world.write()
+    plain = effective(world.path, environ={})
+    assert yaml.safe_load(yaml.safe_dump(plain)) == plain
+    assert plain["grid_mappings"][0]["tile_size"] == [1024, 1024]
+    assert plain["grid_mappings"][0]["size"] == [5156, 6418]
+    assert plain["datasets"][0]["zarr_format"] == 2
+    assert plain["datasets"][0]["product"] == "gami"
+    assert plain["general"]["retry"]["max_attempts"] == 10
+    assert plain["data_stores"][0]["store_params"]["root"] == str(world.folder / "data")
+    assert describe(world.load()) == plain

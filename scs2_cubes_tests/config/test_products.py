@@ -1,0 +1,128 @@
+"""The descriptions of known products."""
+
+# Messages are quoted whole, whatever their length.
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from scs2_cubes.config.products import load_products, parse_product, product_for
+from scs2_cubes.core.variables import Kind, Product
+from scs2_cubes.errors import ConfigurationError
+
+GAMI = "structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json"
+GENUS = "structure-demography/FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1/FORESTPATHS_GENUS_v0.0.1.json"
+RECORDED = Path(os.environ.get("SCS2_RECORDED") or Path(__file__).parents[3] / "shared" / "data" / "recorded")
+
+PRODUCT = """
+title: A product
+code_version: 1
+data_ids: ["*/a.json"]
+licence: see references
+variables:
+  - name: code
+    kind: categorical
+    dtype: uint8
+    fill: 255
+    long_name: Codes
+    legend:
+      - {code: 0, name: none, label: None, colour: "#000000"}
+      - {code: 1, name: some, label: Some, colour: "#ffffff"}
+"""
+
+
+def _of(data_id: str) -> Product:
+    product = product_for(data_id, load_products())
+    assert product is not None
+    return product
+
+
+def test_gami() -> None:
+    product = _of(GAMI)
+    (age,) = product.variables
+    assert (age.name, age.kind, age.ensemble_dim, age.time) == ("forest_age", Kind.ENSEMBLE, "members", "last")
+    assert (age.dtype, age.nodata, age.units, age.valid_range) == ("float32", -9999, "years", (1, 300))
+    assert math.isnan(age.fill)
+    assert "https://doi.org/10.5880/GFZ.1.4.2023.006" in product.references
+
+
+def test_genus() -> None:
+    product = _of(GENUS)
+    (genus,) = product.variables
+    assert (genus.name, genus.kind, genus.dtype, genus.fill, genus.nodata) == (
+        "genus",
+        Kind.CATEGORICAL,
+        "uint8",
+        255,
+        255,
+    )
+    assert [(entry.code, entry.label.split()[0].lower()) for entry in genus.legend] == [
+        (0, "larix"), (1, "picea"), (2, "pinus"), (3, "fagus"), (4, "quercus"), (5, "other"), (6, "other"), (7, "no")
+    ]  # fmt: skip
+    assert len({entry.colour for entry in genus.legend}) == len({entry.name for entry in genus.legend}) == 8
+    assert "https://doi.org/10.5281/zenodo.13341104" in product.references
+
+
+@pytest.mark.parametrize(
+    ("data_id", "identifier"),
+    [
+        (GAMI, "gami"),
+        ("structure-demography/GAMI/GAMI_v3.0/GAMI_v3.0.json", "gami"),
+        ("GAMI/GAMI_v3.1/GAMI_v3.1.json", "gami"),
+        ("GAMI_v3.1", "gami"),
+        (GENUS, "forestpaths_genus"),
+        ("FORESTPATHS_GENUS_v0.0.1", "forestpaths_genus"),
+        ("structure-demography/GAMI/GAMI_v2.1/GAMI_v2.1.json", None),
+        ("structure-demography/OTHER/OTHER_v3.1/OTHER_v3.1.json", None),
+        ("gami_v3.1", None),
+        ("", None),
+    ],
+)
+def test_which_product(data_id: str, identifier: str | None) -> None:
+    product = product_for(data_id, load_products())
+    assert (product.identifier if product else None) == identifier
+
+
+def test_licence_and_citation_as_recorded() -> None:
+    collection = RECORDED / "eoforest/collections/public/structure-demography/GAMI/collection.json"
+    if not collection.is_file():
+        pytest.skip("the recorded catalogue isn't here; SCS2_RECORDED says where it is")
+    recorded = json.loads(collection.read_text(encoding="utf-8"))
+    product = _of(GAMI)
+    assert product.licence == recorded["license"]
+    assert {link["href"] for link in recorded["links"] if link["rel"] == "cite-as"} <= set(product.references)
+
+
+def test_a_product_that_holds_together() -> None:
+    assert parse_product("a", PRODUCT).identifier == "a"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("title:", "titel:", "titel: unknown key; did you mean 'title'?"),
+        ("kind: categorical", "kind: category", "variables[0].kind: 'category' isn't one of the values that are possible here; did you mean 'categorical'?"),
+        ("fill: 255", "fill: 256", "variables[0]: fill 256 can't be stored as uint8"),
+        ("fill: 255", "fill: .nan", "variables[0]: fill nan can't be stored as uint8"),
+        ("fill: 255", "fill: 1", "variables[0]: fill and nodata can't be a class of the legend"),
+        ("kind: categorical", "kind: continuous", "variables[0]: a categorical variable has a legend, and no other one has"),
+        ("code: 1,", "code: 0,", "variables[0]: the legend's codes should be in ascending order, each once"),
+        ("code: 1,", "code: 300,", "variables[0]: a code of the legend can't be stored as uint8"),
+        ("kind: categorical", "kind: categorical\n    ensemble_dim: m", "variables[0]: a variable of kind ensemble has an ensemble_dim, and no other one has"),
+        ("kind: categorical", "kind: categorical\n    valid_range: [2, 1]", "variables[0]: valid_range should be the smallest value, then the largest"),
+        ('"#000000"', '"black"', "variables[0].legend[0].colour: "),
+    ],
+)  # fmt: skip
+def test_refused(old: str, new: str, line: str) -> None:
+    assert old in PRODUCT
+    with pytest.raises(ConfigurationError) as refused:
+        parse_product("a", PRODUCT.replace(old, new, 1))
+    first, *lines = str(refused.value).split("\n")
+    assert first.startswith("scs2_cubes/products/a.yml can't be used (")
+    assert any(found.startswith(f"  {line}") for found in lines)
