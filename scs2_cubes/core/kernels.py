@@ -157,7 +157,9 @@ def nearest(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out:
 
 
 @_compiled
-def _renormalised(plane: SourcePlane, j0: int, j1: int, i0: int, i1: int, fx: float, fy: float) -> float:
+def _renormalised(
+    plane: SourcePlane, j0: np.int64, j1: np.int64, i0: np.int64, i1: np.int64, fx: float, fy: float
+) -> float:
     """Bilinear over the valid ones of four pixels, or NaN where the one that contains the point isn't valid."""
     values = plane.values
     total, weights = 0.0, 0.0
@@ -433,7 +435,7 @@ def _spans(line: Floats, half: float, origin: int, first: npt.NDArray[np.int64],
 
 @_compiled
 def _find_even(values: npt.NDArray[Any], i0: int, i1: int, j0: int, j1: int, even: npt.NDArray[np.bool_]) -> None:
-    """Set ``even`` (columns,) from j0 to j1 inclusive: does the column hold one number from row i0 to i1 inclusive?"""
+    """Set ``even`` (columns,) to whether a column holds one number in rows i0 … i1, for columns j0 … j1 (inclusive)."""
     even[j0 : j1 + 1] = True
     for i in range(i0 + 1, i1 + 1):
         for j in range(j0, j1 + 1):
@@ -442,7 +444,7 @@ def _find_even(values: npt.NDArray[Any], i0: int, i1: int, j0: int, j1: int, eve
 
 @_compiled
 def _is_uniform(row: npt.NDArray[Any], even: npt.NDArray[np.bool_], j0: int, j1: int) -> bool:
-    for j in range(np.uint64(j0), np.uint64(j1 + 1)):
+    for j in range(np.uint64(j0), np.uint64(j1 + 1)):  # noqa: SIM110  # numba compiles no generators into all()
         if not even[j] or row[j] != row[np.uint64(j0)]:
             return False
     return True

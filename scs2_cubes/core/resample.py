@@ -116,9 +116,9 @@ def aggregate(members: Array, statistic: Statistic, *, nodata: float | None) -> 
     if statistic is Statistic.MEDIAN:
         kernels.ensemble_median(members, none, has_none, out)
     elif statistic is Statistic.STD:
-        kernels.ensemble_std(members, none, has_none, np.empty(out.shape[1]), out)
+        kernels.ensemble_std(members, none, has_none, np.empty(members.shape[2]), out)
     else:
-        total = np.empty(out.shape[1], _accumulator(members))
+        total = np.empty(members.shape[2], _accumulator(members))
         kernels.ensemble_mean(members, none, has_none, total, out)
     return out
 

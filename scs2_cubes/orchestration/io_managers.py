@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import xarray as xr
 
 from scs2_cubes.core.grid import Partition
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
 from scs2_cubes.errors import CubeNotFoundError, StorageError
 from scs2_cubes.pipeline.cubes import store_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["CubeIOManager"]
 

@@ -11,15 +11,11 @@ from typing import Any, Protocol
 
 import dask.threaded
 from dask.callbacks import Callback
-from distributed import Client, LocalCluster, as_completed
 
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.pipeline.graph import TileGraph, TileResult
 
-__all__ = ["ClusterCompute", "Compute", "ThreadCompute", "open_compute"]
-
-_CONNECT_SECONDS = 20
+__all__ = ["Compute", "ThreadCompute", "open_compute"]
 
 
 class Compute(Protocol):
@@ -64,28 +60,6 @@ class ThreadCompute:
             pool.terminate()
 
 
-@dataclass(frozen=True)
-class ClusterCompute:
-    """A Dask cluster, by its client."""
-
-    client: Client
-
-    @property
-    def dashboard(self) -> str | None:
-        return str(self.client.dashboard_link)
-
-    def run(self, graph: TileGraph, on_tile: Callable[[TileResult], None]) -> None:
-        """See :class:`Compute`."""
-        futures = self.client.get(graph.tasks, list(graph.tiles), sync=False)
-        try:
-            for future in as_completed(futures):
-                on_tile(future.result())
-        except BaseException:
-            # An interruption, too: the cluster must not go on with what nobody waits for.
-            self.client.cancel(futures, force=True)
-            raise
-
-
 @contextmanager
 def open_compute(spec: DaskSpec) -> Iterator[Compute]:
     """What ``spec`` asks for, until the end of the block. Starts processes or connects where it must.
@@ -94,27 +68,8 @@ def open_compute(spec: DaskSpec) -> Iterator[Compute]:
     """
     if spec.mode == "threads":
         yield ThreadCompute(spec.n_workers or len(os.sched_getaffinity(0)))
-    elif spec.mode == "local":
-        with (
-            LocalCluster(
-                n_workers=spec.n_workers,
-                threads_per_worker=spec.threads_per_worker,
-                memory_limit=spec.memory_limit,
-                dashboard_address="127.0.0.1:0",
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield ClusterCompute(client)
-    else:
-        with _connect(spec.address or "") as client:
-            yield ClusterCompute(client)
+        return
+    from scs2_cubes.pipeline.cluster import open_cluster  # noqa: PLC0415  (a second of import, for clusters only)
 
-
-def _connect(address: str) -> Client:
-    try:
-        return Client(address, timeout=_CONNECT_SECONDS)
-    except OSError as error:
-        raise ConfigurationError(
-            f"dask.address: no scheduler answers at {address} within {_CONNECT_SECONDS} s: {error}. Start it, or set "
-            "dask.mode to threads"
-        ) from error
+    with open_cluster(spec) as compute:
+        yield compute

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cftime
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -72,7 +72,7 @@ def describe_group(location: Location, *, href: str, version: str, provenance: M
         lattice = Lattice.from_centres(crs, _values(arrays[x_dim]), _values(arrays[y_dim]))
     except GridError as error:
         raise SourceFormatError(str(error), url=location.url) from error
-    time_dim, times = _time_axis(arrays, gridded)
+    time_dim, times = _time_axis(arrays, gridded, location.url)
     return NativeDataset(
         location=location,
         href=href,
@@ -216,13 +216,16 @@ def _values(array: zarr.Array[Any]) -> npt.NDArray[np.float64]:
 
 
 def _time_axis(
-    arrays: Mapping[str, zarr.Array[Any]], gridded: Mapping[str, zarr.Array[Any]]
+    arrays: Mapping[str, zarr.Array[Any]], gridded: Mapping[str, zarr.Array[Any]], url: str
 ) -> tuple[str | None, tuple[str, ...]]:
     if "time" not in arrays:
         return None, ()
     array = arrays["time"]
-    attrs = {key: array.attrs[key] for key in ("units", "calendar") if key in array.attrs}
-    values = xr.conventions.decode_cf_variable("time", xr.Variable(_dims(array), np.asarray(array[...]), attrs))
-    stamps = np.atleast_1d(values.to_numpy()).astype("datetime64[s]")
+    units, calendar = str(array.attrs.get("units", "")), str(array.attrs.get("calendar", "standard"))
+    try:
+        moments = cftime.num2pydate(np.atleast_1d(np.asarray(array[...])), units, calendar)
+    except ValueError as error:
+        raise SourceFormatError(f"time axis, units {units!r}, calendar {calendar!r}: {error}", url=url) from error
+    stamps = np.asarray(moments, dtype="datetime64[s]")
     is_dim = any("time" in _dims(variable) for variable in gridded.values())
     return ("time" if is_dim else None), tuple(str(stamp) for stamp in stamps)

@@ -6,13 +6,15 @@ A format is one file in this room and one line in :data:`scs2_cubes.storage.FORM
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
-import xarray as xr
 
 from scs2_cubes.core.cube import CubeSchema, TileRecord
 from scs2_cubes.core.grid import Tile
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["CubeStore"]
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 import zarr
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 from zarr.storage import MemoryStore
 
 from scs2_cubes.core.cube import CubeSchema, TileRecord
@@ -24,6 +25,9 @@ from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.objects import Objects, open_objects
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["ZarrCube"]
 
@@ -59,7 +63,13 @@ class ZarrCube:
         if self.objects.get(f"{self.name}.zarr/{other}") is not None:
             return (f"zarr_format: not {schema.zarr_format}",)
         found = {key: value for key, value in lying.items() if value is not None}
-        return _compare(found, wanted) + self._superfluous(found, wanted)
+        try:
+            return _compare(found, wanted) + _other_names(found, wanted)
+        except (ValueError, TypeError, KeyError, CRSError) as error:
+            # What zarr and json raise at metadata that isn't any.
+            raise StorageError(
+                f"the metadata of {self.url} can't be read: {type(error).__name__}: {error}. Move it aside and run again"
+            ) from error
 
     def create(self, schema: CubeSchema) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
@@ -144,6 +154,8 @@ class ZarrCube:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         if all(self.objects.get(f"{self.name}.zarr/{key}") is None for key in _ROOT_DOCUMENTS):
             raise CubeNotFoundError(f"there is no cube at {self.url}; materialize it first")
+        import xarray as xr  # noqa: PLC0415  (a second of import, for those who open a cube)
+
         # mask_and_scale=False: class codes stay integers; the fill of floats is NaN, which needs no mask.
         dataset: xr.Dataset = xr.open_zarr(
             self.url,
@@ -162,24 +174,30 @@ class ZarrCube:
                 f"{self.objects.url(key)} isn't a tile record: {error}. Remove it, and the tile is made again"
             ) from error
 
-    def _superfluous(self, found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[str, ...]:
-        root = next((key for key in _ROOT_DOCUMENTS if key in found), None)
-        if root is None:
-            return ()
-        document = json.loads(found[root])
-        consolidated = document.get("metadata") or document.get("consolidated_metadata", {}).get("metadata", {})
-        names = {key.rpartition("/")[0] if key.endswith((".zarray", ".zattrs")) else key for key in consolidated}
-        expected = {key.partition("/")[0] for key in wanted if "/" in key}
-        return tuple(f"{name}: not in this cube" for name in sorted(names - expected - {"", ".zgroup"}))
+
+def _other_names(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Variables and coordinates that only one of the two has; nothing where a crash left no list of them."""
+    root = next((key for key in _ROOT_DOCUMENTS if key in found), None)
+    if root is None:
+        return ()
+    document = json.loads(found[root])
+    consolidated = document.get("metadata") or (document.get("consolidated_metadata") or {}).get("metadata", {})
+    names = {key.rpartition("/")[0] if key.endswith((".zarray", ".zattrs")) else key for key in consolidated}
+    names -= {"", ".zgroup"}
+    expected = {key.partition("/")[0] for key in wanted if "/" in key}
+    return (
+        *(f"{name}: not in this cube" for name in sorted(names - expected)),
+        *(f"{name}: only in this cube" for name in sorted(expected - names)),
+    )
 
 
 def _compare(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[str, ...]:
     """Differences between two sets of documents in what makes a cube's identity; attributes are no part of it."""
     if not found:
         return ()
-    # A crash while it was created may have left out any document, the group's own among them.
-    groups = {key: value for key, value in wanted.items() if "/" not in key}
-    there, here = _memory_group({**groups, **found}), _memory_group(wanted)
+    # A crash while it was created may have left out any document: the group's own and attributes are taken as wanted.
+    supplied = {key: value for key, value in wanted.items() if "/" not in key or key.endswith("/.zattrs")}
+    there, here = _memory_group({**supplied, **found}), _memory_group(wanted)
     differences: list[str] = []
     for name, array in here.arrays():
         if name not in there:
@@ -192,6 +210,8 @@ def _compare(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[s
         chunks = {key for key in wanted if key.startswith(f"{name}/") and not zarr_layout.is_metadata(key)}
         if not changed and chunks and chunks <= found.keys() and not np.array_equal(other[...], array[...]):
             changed = [f"{name}: other coordinates"]
+        if name == zarr_layout.GRID_MAPPING:
+            changed += _crs_differences(other, array)
         differences += changed
     return tuple(differences)
 
@@ -199,6 +219,12 @@ def _compare(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[s
 def _array_differences(there: zarr.Array[Any], here: zarr.Array[Any]) -> list[str]:
     old, new = _layout(there), _layout(here)
     return [f"{here.basename} {key}: {old.get(key)} there, {new[key]} here" for key in new if old.get(key) != new[key]]
+
+
+def _crs_differences(there: zarr.Array[Any], here: zarr.Array[Any]) -> list[str]:
+    # As CRS and not as text: releases of PROJ word the same CRS differently.
+    old, new = (CRS.from_user_input(array.attrs.get("crs_wkt", "")) for array in (there, here))
+    return [] if old == new else [f"{here.basename}: {old.to_string()} there, {new.to_string()} here"]
 
 
 def _layout(array: zarr.Array[Any]) -> dict[str, Any]:
