@@ -7,8 +7,9 @@ arrays with their own indices: no windows, no meshes, no shortcuts.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,16 +30,16 @@ def source_index(source: Raster, target: Raster, rows: range, cols: range) -> tu
     return (x - source[1]) / source[3], (y - source[2]) / source[4]
 
 
-def nearest(source: npt.NDArray[np.generic], u: float, v: float, nodata: float | None) -> float | None:
+def nearest(source: npt.NDArray[Any], u: float, v: float, nodata: float | None) -> float | None:
     i, j = math.floor(v + ON_EDGE), math.floor(u + ON_EDGE)
     return _number(source, i, j, nodata)
 
 
-def bilinear(source: npt.NDArray[np.generic], u: float, v: float, nodata: float | None) -> float | None:
+def bilinear(source: npt.NDArray[Any], u: float, v: float, nodata: float | None) -> float | None:
     if nearest(source, u, v, nodata) is None:
         return None
     first_col, first_row = math.floor(u - 0.5), math.floor(v - 0.5)
-    total = weights = 0.0
+    total, weights = 0.0, 0.0
     for i in (first_row, first_row + 1):
         for j in (first_col, first_col + 1):
             weight = (1 - abs(v - (i + 0.5))) * (1 - abs(u - (j + 0.5)))
@@ -49,9 +50,7 @@ def bilinear(source: npt.NDArray[np.generic], u: float, v: float, nodata: float 
     return total / weights
 
 
-def mean(
-    source: npt.NDArray[np.generic], u: float, v: float, size: tuple[float, float], nodata: float | None
-) -> float | None:
+def mean(source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None) -> float | None:
     """``size`` is (width, height) of the footprint in source pixels."""
     parts = [(area, number) for area, number in _parts(source, u, v, size, nodata) if number is not None]
     valid = sum(area for area, _ in parts)
@@ -61,7 +60,7 @@ def mean(
 
 
 def independent_error(
-    source: npt.NDArray[np.generic], u: float, v: float, size: tuple[float, float], nodata: float | None
+    source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None
 ) -> float | None:
     parts = [(area, number) for area, number in _parts(source, u, v, size, nodata) if number is not None]
     valid = sum(area for area, _ in parts)
@@ -71,9 +70,9 @@ def independent_error(
 
 
 def majority(
-    source: npt.NDArray[np.generic], u: float, v: float, size: tuple[float, float], nodata: float | None
+    source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None
 ) -> float | None:
-    votes: Counter[float] = Counter()
+    votes: defaultdict[float, float] = defaultdict(float)
     missing = 0.0
     for area, number in _parts(source, u, v, size, nodata):
         if number is None:
@@ -90,7 +89,7 @@ def majority(
 
 
 def _parts(
-    source: npt.NDArray[np.generic], u: float, v: float, size: tuple[float, float], nodata: float | None
+    source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None
 ) -> Iterator[tuple[float, float | None]]:
     """(shared area, number or None) of each pixel under the footprint, those beyond the source's edge included."""
     west, east, north, south = u - size[0] / 2, u + size[0] / 2, v - size[1] / 2, v + size[1] / 2
@@ -102,8 +101,8 @@ def _parts(
                 yield width * height, _number(source, i, j, nodata)
 
 
-def _number(source: npt.NDArray[np.generic], i: int, j: int, nodata: float | None) -> float | None:
+def _number(source: npt.NDArray[Any], i: int, j: int, nodata: float | None) -> float | None:
     if not (0 <= i < source.shape[0] and 0 <= j < source.shape[1]):
         return None
-    number = float(source[i, j])  # type: ignore[arg-type]  # numpy calls a number of unknown dtype generic
+    number = float(source[i, j])
     return None if math.isnan(number) or number == nodata else number

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ from scs2_cubes.core.resample import aggregate
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.errors import PlanError
 
-ORACLES = {Statistic.MEAN: np.nanmean, Statistic.MEDIAN: np.nanmedian, Statistic.STD: np.nanstd}
+ORACLES: dict[Statistic, Callable[..., Any]] = {
+    Statistic.MEAN: np.nanmean,
+    Statistic.MEDIAN: np.nanmedian,
+    Statistic.STD: np.nanstd,
+}
 
 
 def members(dtype: str, count: int, nodata: float | None) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ def landes() -> Grid:
 
 def test_landes_is_exact(landes: Grid) -> None:
     assert landes.shape == (6418, 5156)
-    assert landes.bbox == (3401404, 2346797, 3556084, 2539337)
+    assert landes.bbox == (3401404.0, 2346797.0, 3556084.0, 2539337.0)
     x, y = landes.lattice.x_centres(), landes.lattice.y_centres()
     assert x.tolist() == [3401419.0 + 30 * i for i in range(5156)]
     assert y.tolist() == [2539322.0 - 30 * i for i in range(6418)]
@@ -126,7 +126,7 @@ def test_window_algebra() -> None:
 
 @pytest.mark.parametrize("step", [1 / 1125, -1 / 1125, 30.0])
 def test_lattice_from_centres(step: float) -> None:
-    centres = 7.0 + (np.arange(1000) + 0.5) * step
+    centres = 7.0 + (np.arange(1000, dtype=np.float64) + 0.5) * np.float64(step)
     lattice = Lattice.from_centres("EPSG:4326", centres, centres[:500])
     assert lattice.shape == (500, 1000)
     assert lattice.x_origin == pytest.approx(7.0, abs=1e-9)
