@@ -18,7 +18,7 @@ from pyproj import Transformer
 from scs2_cubes.core.grid import Lattice
 from scs2_cubes.demo import region, world
 from scs2_cubes.demo.spatial_reference import grid_mapping
-from scs2_cubes.demo.store import BITSHUFFLED_ZSTD, SHUFFLED_LZ4, ArraySpec, Block, StoreSpec, whole
+from scs2_cubes.demo.store import BITSHUFFLED_ZSTD, SHUFFLED_LZ4, ArraySpec, Block, StoreSpec, unchanging, whole
 
 __all__ = ["LATTICE", "MEMBERS", "YEARS", "gami_store"]
 
@@ -52,7 +52,7 @@ def gami_store(version: str, created: Callable[[int], datetime]) -> StoreSpec:
 
     days = np.array([(date(year, 1, 1) - date(2010, 1, 1)).days for year in YEARS])
     return StoreSpec(
-        arrays=(
+        arrays=unchanging(
             _forest_age(),
             grid_mapping("crs", LATTICE, geo_transform=False),
             _centres("latitude", LATTICE.ny, LATTICE.y_centres),

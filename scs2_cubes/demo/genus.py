@@ -6,7 +6,6 @@ declared, so 255 reads as if it were a class.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -15,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scs2_cubes.core.grid import Lattice
-from scs2_cubes.demo import region, world
+from scs2_cubes.demo import world
+from scs2_cubes.demo.projected import chunks_in_window, mesh, x_axis, y_axis
 from scs2_cubes.demo.spatial_reference import grid_mapping
-from scs2_cubes.demo.store import BITSHUFFLED_ZSTD, SHUFFLED_LZ4, ArraySpec, Block, StoreSpec, whole
+from scs2_cubes.demo.store import BITSHUFFLED_ZSTD, ArraySpec, Block, StoreSpec, unchanging, whole
 
 __all__ = ["LATTICE", "LEGEND", "genus_store"]
 
@@ -38,7 +38,8 @@ LEGEND: Final[Mapping[int, str]] = {
 
 _CHUNK: Final = 2048
 #: What zarr chooses for arrays of this length and eight bytes when nobody says otherwise.
-_COORDINATE_CHUNKS: Final = {"x": 50_000, "y": 51_875}
+_X_CHUNK: Final = 50_000
+_Y_CHUNK: Final = 51_875
 #: Rows computed at once; their intermediate arrays stay in the processor's cache.
 _STRIP: Final = 64
 
@@ -62,12 +63,12 @@ def genus_store(version: str, created: Callable[[int], datetime]) -> StoreSpec:
 
     time_attrs = {"calendar": "proleptic_gregorian", "units": "days since 2020-01-01 00:00:00"}
     return StoreSpec(
-        arrays=(
+        arrays=unchanging(
             _genus(),
             grid_mapping("spatial_ref", LATTICE, geo_transform=True),
             ArraySpec("time", (), (), (), "<i8", None, None, time_attrs, whole(np.array(0))),
-            _axis("x", LATTICE.nx, LATTICE.x_centres),
-            _axis("y", LATTICE.ny, LATTICE.y_centres),
+            x_axis(LATTICE, _X_CHUNK),
+            y_axis(LATTICE, _Y_CHUNK),
         ),
         attrs=attrs,
     )
@@ -98,34 +99,12 @@ def _genus() -> ArraySpec:
             "valid_min": min(LEGEND),
         },
         values=_codes,
-        present=_present(),
+        present=chunks_in_window(LATTICE, _CHUNK),
     )
-
-
-def _present() -> tuple[range, ...]:
-    """Chunks that touch the demonstration's window."""
-    west, south, east, north = region.WINDOW
-    rows = [(y - LATTICE.y_origin) / LATTICE.dy / _CHUNK for y in (north, south)]
-    cols = [(x - LATTICE.x_origin) / LATTICE.dx / _CHUNK for x in (west, east)]
-    return range(math.floor(rows[0]), math.ceil(rows[1])), range(math.floor(cols[0]), math.ceil(cols[1]))
 
 
 def _codes(block: Block, edition: int) -> npt.NDArray[np.uint16]:
     rows, cols = block
-    x = LATTICE.x_centres(cols.start, cols.stop)[np.newaxis, :]
-    y = LATTICE.y_centres(rows.start, rows.stop)[:, np.newaxis]
+    x, y = mesh(LATTICE, rows, cols)
     strips = [world.genus(x, y[start : start + _STRIP], edition) for start in range(0, len(y), _STRIP)]
     return np.concatenate(strips)
-
-
-def _axis(name: str, size: int, centres: Callable[[int, int], npt.NDArray[np.float64]]) -> ArraySpec:
-    def values(block: Block, _edition: int) -> npt.NDArray[np.float64]:
-        return centres(block[0].start, block[0].stop)
-
-    attrs = {
-        "axis": name.upper(),
-        "long_name": f"Projected {name} coordinate (ETRS89 / LAEA Europe)",
-        "standard_name": f"projection_{name}_coordinate",
-        "units": "m",
-    }
-    return ArraySpec(name, (name,), (size,), (_COORDINATE_CHUNKS[name],), "<f8", "NaN", SHUFFLED_LZ4, attrs, values)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from scs2_cubes.demo.efda import LEGEND as AGENTS
+from scs2_cubes.demo.efda import efda_store
 from scs2_cubes.demo.gami import MEMBERS, YEARS, gami_store
 from scs2_cubes.demo.genus import LEGEND, genus_store
+from scs2_cubes.demo.liu import liu_store
 from scs2_cubes.demo.store import StoreSpec
 
 __all__ = ["COLLECTIONS", "THEMES", "Collection"]
@@ -146,5 +149,62 @@ COLLECTIONS: Final = (
         epsg=3035,
         gsd=10.0,
         store=genus_store,
+    ),
+    Collection(
+        identifier="LIU_BIOMASS",
+        theme="biomass-carbon",
+        title="Synthetic LIU - Canopy cover, height and biomass 2019 (30 m)",
+        description=(
+            "Synthetic canopies in the layout of the European maps of cover, height and aboveground biomass for 2019. "
+            "Made for demonstrations and tests; nothing in it was ever observed."
+        ),
+        versions=("0.1",),
+        bbox=(-25.0, 34.0, 45.0, 72.0),
+        start="2019-01-01",
+        end="2019-12-31",
+        temporal_resolution="single-epoch",
+        bands=(
+            {"name": "canopy_cover", "unit": "percent", "data_type": "uint8", "nodata": 0},
+            {"name": "canopy_height", "unit": "m", "data_type": "float32", "nodata": 0},
+            # The store says kg: the real catalogue contradicts it, too.
+            {"name": "aboveground_biomass", "unit": "Mg ha-1", "data_type": "float32", "nodata": 0},
+        ),
+        item_properties={},
+        item_links=(),
+        related_links=(),
+        keywords=("biomass", "canopy height", "canopy cover", "synthetic", "zarr", "stac"),
+        summaries={
+            "units_by_variable": {"canopy_cover": "percent", "canopy_height": "m", "aboveground_biomass": "Mg ha-1"}
+        },
+        epsg=3035,
+        gsd=30.0,
+        store=liu_store,
+    ),
+    Collection(
+        identifier="EFDA",
+        theme="disturbance-change",
+        title="Synthetic EFDA - Forest disturbances since 1985 (30 m)",
+        description=(
+            "Synthetic forest disturbances in the layout of the European Forest Disturbance Atlas, year by year. Made "
+            "for demonstrations and tests; nothing in it was ever observed."
+        ),
+        # The older one has the names and axes of stores from before 2026, of which its item says nothing.
+        versions=("2.0.0", "2.1.1"),
+        bbox=(-25.0, 34.0, 45.0, 72.0),
+        start="1985-01-01",
+        end="2023-12-31",
+        temporal_resolution="annual",
+        bands=(
+            {"name": "disturbance_agent", "data_type": "int16", "nodata": -9999},
+            {"name": "disturbance_occurrence", "data_type": "int16", "nodata": -9999},
+        ),
+        item_properties={},
+        item_links=(),
+        related_links=(),
+        keywords=("forest disturbance", "harvest", "fire", "wind", "synthetic", "zarr", "stac"),
+        summaries={"classes": [{"value": code, "name": name} for code, name in AGENTS.items()]},
+        epsg=3035,
+        gsd=30.0,
+        store=efda_store,
     ),
 )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import Blosc
 
-__all__ = ["BITSHUFFLED_ZSTD", "SHUFFLED_LZ4", "ArraySpec", "Block", "StoreSpec", "whole"]
+__all__ = ["BITSHUFFLED_ZSTD", "SHUFFLED_LZ4", "ArraySpec", "Block", "StoreSpec", "Values", "unchanging", "whole"]
 
 #: Half-open block of an array: one slice per dimension, in the order of its dims, clipped to its shape.
 Block = tuple[slice, ...]
@@ -99,16 +99,16 @@ class ArraySpec:
 class StoreSpec:
     """One store: a group with its arrays."""
 
-    arrays: tuple[ArraySpec, ...]
-    """Its arrays."""
+    arrays: Callable[[int], tuple[ArraySpec, ...]]
+    """Its arrays in a given edition; cheap, because every request asks for them."""
     attrs: Callable[[int], Mapping[str, Any]]
     """Attributes of the group in a given edition."""
 
-    def has(self, key: str) -> bool:
-        """Whether there is an object of that key (without a leading slash); computes no values."""
+    def has(self, key: str, edition: int) -> bool:
+        """Whether an edition has an object of that key (without a leading slash); computes no values."""
         if key in {".zmetadata", ".zgroup", ".zattrs"}:
             return True
-        array, rest = self._split(key)
+        array, rest = self._split(key, edition)
         if array is None:
             return False
         if rest in {".zarray", ".zattrs"}:
@@ -118,11 +118,11 @@ class StoreSpec:
 
     def read(self, key: str, edition: int) -> bytes:
         """Bytes of the object of that key. Raises KeyError where there is none."""
-        if not self.has(key):
+        if not self.has(key, edition):
             raise KeyError(key)
         if key == ".zmetadata":
             return _dump({"metadata": self._metadata(edition), "zarr_consolidated_format": 1})
-        array, rest = self._split(key)
+        array, rest = self._split(key, edition)
         if array is None or rest in {".zarray", ".zattrs"}:
             return _dump(self._metadata(edition)[key])
         index = _chunk_index(rest, array)
@@ -132,14 +132,19 @@ class StoreSpec:
 
     def _metadata(self, edition: int) -> dict[str, dict[str, Any]]:
         documents: dict[str, dict[str, Any]] = {".zattrs": dict(self.attrs(edition)), ".zgroup": {"zarr_format": 2}}
-        for array in self.arrays:
+        for array in self.arrays(edition):
             documents[f"{array.name}/.zarray"] = array.zarray
             documents[f"{array.name}/.zattrs"] = array.zattrs
         return documents
 
-    def _split(self, key: str) -> tuple[ArraySpec | None, str]:
+    def _split(self, key: str, edition: int) -> tuple[ArraySpec | None, str]:
         name, _, rest = key.partition("/")
-        return next((array for array in self.arrays if array.name == name), None), rest
+        return next((array for array in self.arrays(edition) if array.name == name), None), rest
+
+
+def unchanging(*arrays: ArraySpec) -> Callable[[int], tuple[ArraySpec, ...]]:
+    """Arrays of a store that has the same ones, of the same shapes, in every edition."""
+    return lambda _edition: arrays
 
 
 def whole(values: npt.NDArray[Any]) -> Values:

@@ -22,10 +22,12 @@ __all__ = [
     "MAX_AGE",
     "MIN_AGE",
     "REFERENCE_YEAR",
+    "SEED_EDITION",
     "age",
     "age_of_members",
     "forest",
     "genus",
+    "node_value",
     "noise",
     "sea",
     "value_noise",
@@ -64,7 +66,7 @@ _SEED_ROTATION: Final = 6_000
 _SEED_MEMBER: Final = 7_000
 
 #: What a further edition adds to the seeds of its own layer, never to those of the forest's extent.
-_SEED_EDITION: Final = 100_000
+SEED_EDITION: Final = 100_000
 
 
 def sea(x: npt.ArrayLike, y: npt.ArrayLike) -> Bools:
@@ -83,7 +85,7 @@ def forest(x: npt.ArrayLike, y: npt.ArrayLike) -> Bools:
 
 def genus(x: npt.ArrayLike, y: npt.ArrayLike, edition: int = 1) -> npt.NDArray[np.uint16]:
     """Genus code: 0 to 6 where there is forest, 7 on other land, 255 in the sea."""
-    field = noise(x, y, 2_500.0, 3, _SEED_GENUS + _SEED_EDITION * (edition - 1))
+    field = noise(x, y, 2_500.0, 3, _SEED_GENUS + SEED_EDITION * (edition - 1))
     codes = np.array(_GENUS_CODES, dtype=np.uint16)[np.searchsorted(_GENUS_BOUNDS, field, side="right")]
     codes = np.where(forest(x, y), codes, np.uint16(GENUS_NO_TREES))
     return np.where(sea(x, y), np.uint16(GENUS_NODATA), codes).astype(np.uint16)
@@ -95,7 +97,7 @@ def age(x: npt.ArrayLike, y: npt.ArrayLike, year: int, edition: int = 1) -> Floa
     A stand that is younger in the reference year than the years since ``year`` was felled or burnt in between: before,
     there was an older one of 40 to 160 years.
     """
-    shift = _SEED_EDITION * (edition - 1)
+    shift = SEED_EDITION * (edition - 1)
     field = np.clip((noise(x, y, 1_800.0, 3, _SEED_AGE + shift) - 0.15) / 0.7, 0.0, 1.0)
     now = MIN_AGE + (MAX_AGE - MIN_AGE) * field * field * field
     then = now - (REFERENCE_YEAR - year)
@@ -111,7 +113,7 @@ def age_of_members(
     Shape (members, …, years), with the broadcast shape of ``x`` and ``y`` in the middle. The members deviate from
     :func:`age` by at most 1 year plus 30 % of it, each by a smooth field of its own, the same in all years.
     """
-    shift = _SEED_EDITION * (edition - 1)
+    shift = SEED_EDITION * (edition - 1)
     trees = forest(x, y)
     ages = [age(x, y, year, edition) for year in years]
     out = np.full((len(members), *trees.shape, len(years)), -9999, dtype=np.int16)
@@ -148,8 +150,8 @@ def value_noise(x: npt.ArrayLike, y: npt.ArrayLike, scale: float, seed: int) -> 
     row, y_weight = _node_and_weight(np.atleast_1d(y), scale)
     if x.shape == (1, x.size) and y.shape == (y.size, 1):
         return _on_mesh(col[0], x_weight[0], row[:, 0], y_weight[:, 0], seed)
-    upper = _blend(_node_value(col, row, seed), _node_value(col + 1, row, seed), x_weight)
-    lower = _blend(_node_value(col, row + 1, seed), _node_value(col + 1, row + 1, seed), x_weight)
+    upper = _blend(node_value(col, row, seed), node_value(col + 1, row, seed), x_weight)
+    lower = _blend(node_value(col, row + 1, seed), node_value(col + 1, row + 1, seed), x_weight)
     return np.asarray(_blend(upper, lower, y_weight)).reshape(shape)
 
 
@@ -159,7 +161,7 @@ def _on_mesh(
     """Blend along x once for every row of nodes; gives the same bits as point by point, several times faster."""
     node_rows = np.arange(row.min(), row.max() + 2)
     node_cols = np.arange(col.min(), col.max() + 2)
-    nodes = _node_value(node_cols[np.newaxis, :], node_rows[:, np.newaxis], seed)
+    nodes = node_value(node_cols[np.newaxis, :], node_rows[:, np.newaxis], seed)
     left = nodes[:, col - node_cols[0]]
     right = nodes[:, col + 1 - node_cols[0]]
     lines = _blend(left, right, x_weight)
@@ -178,7 +180,7 @@ def _blend(first: Floats, second: Floats, weight: Floats) -> Floats:
     return np.asarray(first + (second - first) * weight)
 
 
-def _node_value(col: npt.NDArray[np.int64], row: npt.NDArray[np.int64], seed: int) -> Floats:
+def node_value(col: npt.NDArray[np.int64], row: npt.NDArray[np.int64], seed: int) -> Floats:
     """Number within [0, 1) for a node, evenly distributed: the finaliser of SplitMix64 over column, row and seed.
 
     Source: Steele, Lea and Flood (2014), Fast splittable pseudorandom number generators, doi:10.1145/2660193.2660195.

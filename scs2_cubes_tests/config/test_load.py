@@ -16,7 +16,7 @@ from scs2_cubes_tests.config.conftest import World
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-#: The case as people write it today for the two products, extensions left out.
+#: The case as people write it today for two of the products, extensions left out.
 AS_PEOPLE_HAVE_IT = """
 datasets:
 - identifier: gami
@@ -90,8 +90,9 @@ def test_landes_has_the_size_of_the_cubes_of_today(world: World) -> None:
 def test_the_configurations_that_come_along(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     case = load_case(CONFIGS / name, environ={})
-    assert [dataset.identifier for dataset in case.datasets] == ["gami", "forestpaths_genus"]
-    assert [dataset.product.identifier for dataset in case.datasets if dataset.product] == ["gami", "forestpaths_genus"]
+    names = ["gami", "forestpaths_genus", "liu", "efda"]
+    assert [dataset.identifier for dataset in case.datasets] == names
+    assert [dataset.product.identifier for dataset in case.datasets if dataset.product] == names
     assert case.storage.root == str(tmp_path / "data")
     assert case.warnings == ()
 

@@ -18,6 +18,8 @@ from scs2_cubes.errors import ConfigurationError
 
 GAMI = "structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json"
 GENUS = "structure-demography/FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1/FORESTPATHS_GENUS_v0.0.1.json"
+LIU = "biomass-carbon/LIU_BIOMASS/LIU_BIOMASS_v0.1/LIU_BIOMASS_v0.1.json"
+EFDA = "disturbance-change/EFDA/EFDA_v2.1.1/EFDA_v2.1.1.json"
 RECORDED = Path(os.environ.get("SCS2_RECORDED") or Path(__file__).parents[3] / "shared" / "data" / "recorded")
 
 PRODUCT = """
@@ -69,6 +71,36 @@ def test_genus() -> None:
     assert "https://doi.org/10.5281/zenodo.13341104" in product.references
 
 
+def test_liu() -> None:
+    product = _of(LIU)
+    assert [(variable.name, variable.units) for variable in product.variables] == [
+        ("aboveground_biomass", "kg"), ("canopy_cover", "percent"), ("canopy_height", "m")
+    ]  # fmt: skip
+    for variable in product.variables:
+        assert (variable.kind, variable.dtype, variable.nodata) == (Kind.CONTINUOUS, "float32", 0)
+        assert math.isnan(variable.fill)
+    assert "900 m2" in product.variables[0].long_name
+    assert product.non_commercial
+    assert "Planet" in product.licence
+
+
+def test_efda() -> None:
+    product = _of(EFDA)
+    (agent,) = product.variables
+    assert (agent.name, agent.kind, agent.dtype, agent.aliases) == (
+        "disturbance_agent",
+        Kind.CATEGORICAL,
+        "uint8",
+        ("efda_agent",),
+    )
+    assert (agent.fill, agent.nodata, agent.time) == (255, -9999, "all")
+    assert [(entry.code, entry.name) for entry in agent.legend] == [
+        (0, "undisturbed"), (1, "wind_or_bark_beetle"), (2, "fire"), (3, "harvest")
+    ]  # fmt: skip
+    assert len({entry.colour for entry in agent.legend}) == 4
+    assert not product.non_commercial
+
+
 @pytest.mark.parametrize(
     ("data_id", "identifier"),
     [
@@ -78,6 +110,13 @@ def test_genus() -> None:
         ("GAMI_v3.1", "gami"),
         (GENUS, "forestpaths_genus"),
         ("FORESTPATHS_GENUS_v0.0.1", "forestpaths_genus"),
+        (LIU, "liu"),
+        ("LIU_BIOMASS/LIU_BIOMASS_v0.1/LIU_BIOMASS_v0.1.json", "liu"),
+        ("LIU_BIOMASS_v0.1", "liu"),
+        (EFDA, "efda"),
+        ("disturbance-change/EFDA/EFDA_v2.0.0/EFDA_v2.0.0.json", "efda"),
+        ("EFDA_v2.1.1", "efda"),
+        ("disturbance-change/EFDA_OTHER/EFDA_OTHER_v1/EFDA_OTHER_v1.json", None),
         ("structure-demography/GAMI/GAMI_v2.1/GAMI_v2.1.json", None),
         ("structure-demography/OTHER/OTHER_v3.1/OTHER_v3.1.json", None),
         ("gami_v3.1", None),

@@ -4,9 +4,11 @@ import http.client
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import xarray as xr
 
 from scs2_cubes.demo.server import DemoServer
 
@@ -52,3 +54,9 @@ def ask(server: DemoServer, path: str, method: str = "GET", headers: Mapping[str
         return Reply(connection.getresponse())
     finally:
         connection.close()
+
+
+def open_store(server: DemoServer, store: str, **options: Any) -> xr.Dataset:
+    """A store below collections/, as everybody opens one, but without Dask."""
+    dataset: xr.Dataset = xr.open_zarr(f"{server.url}{BASE}/{store}", chunks=None, **options)
+    return dataset

@@ -16,7 +16,14 @@ from scs2_cubes.demo.server import DemoServer
 from scs2_cubes_tests.demo.conftest import BASE, ask
 
 REAL = "https://s3.gfz-potsdam.de"
-ITEMS = ["GAMI_v3.0", "GAMI_v3.1", "FORESTPATHS_GENUS_v0.0.1"]
+ITEMS = [
+    "LIU_BIOMASS_v0.1",
+    "EFDA_v2.0.0",
+    "EFDA_v2.1.1",
+    "GAMI_v3.0",
+    "GAMI_v3.1",
+    "FORESTPATHS_GENUS_v0.0.1",
+]
 
 
 def rewriting_io(server: DemoServer) -> DefaultStacIO:
@@ -153,3 +160,46 @@ def test_genus_item_says_what_the_facts_say(shared_server: DemoServer) -> None:
     assert item["assets"]["zarr"]["href"] == f"{REAL}{BASE}/FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1.zarr"
     collection = document(shared_server, "public/structure-demography/FORESTPATHS_GENUS/collection.json")
     assert [entry["value"] for entry in collection["summaries"]["classes"]] == list(range(8))
+
+
+ITEM_FACTS = [
+    (
+        "biomass-carbon/LIU_BIOMASS",
+        "LIU_BIOMASS_v0.1",
+        ("2019-01-01T00:00:00+00:00", "2019-12-31T00:00:00+00:00"),
+        [
+            {"name": "canopy_cover", "unit": "percent", "data_type": "uint8", "nodata": 0},
+            {"name": "canopy_height", "unit": "m", "data_type": "float32", "nodata": 0},
+            {"name": "aboveground_biomass", "unit": "Mg ha-1", "data_type": "float32", "nodata": 0},
+        ],
+    ),
+    *(
+        (
+            "disturbance-change/EFDA",
+            item,
+            ("1985-01-01T00:00:00+00:00", "2023-12-31T00:00:00+00:00"),
+            [
+                {"name": "disturbance_agent", "data_type": "int16", "nodata": -9999},
+                {"name": "disturbance_occurrence", "data_type": "int16", "nodata": -9999},
+            ],
+        )
+        for item in ("EFDA_v2.0.0", "EFDA_v2.1.1")
+    ),
+]
+
+
+@pytest.mark.parametrize(("home", "name", "interval", "bands"), ITEM_FACTS)
+def test_items_say_what_the_facts_say(
+    shared_server: DemoServer, home: str, name: str, interval: tuple[str, str], bands: list[dict[str, Any]]
+) -> None:
+    item = document(shared_server, f"public/{home}/{name}/{name}.json")
+    properties = item["properties"]
+    assert (properties["start_datetime"], properties["end_datetime"]) == interval
+    assert properties["datetime"] == interval[1].replace("+00:00", "Z")
+    assert properties["variables"] == [band["name"] for band in bands]
+    assert "units" not in properties
+    assert not any(key.startswith("proj:") for key in properties)
+    collection = home.split("/")[1]
+    assert item["assets"]["zarr"]["href"] == f"{REAL}{BASE}/{collection}/{name}.zarr"
+    assert item["assets"]["zarr"]["raster:bands"] == bands
+    assert ask(shared_server, f"{collection}/{name}.zarr/.zmetadata", "HEAD").status == 200

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyproj
 import pytest
-import xarray as xr
 from numcodecs import Blosc, blosc
 
 from scs2_cubes.demo import region, world
@@ -16,15 +15,10 @@ from scs2_cubes.demo.catalogue import Catalogue
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.demo.store import BITSHUFFLED_ZSTD, ArraySpec, whole
 from scs2_cubes.errors import ConfigurationError
-from scs2_cubes_tests.demo.conftest import BASE, ask
+from scs2_cubes_tests.demo.conftest import BASE, ask, open_store
 
 GAMI = "GAMI/GAMI_v3.1.zarr"
 GENUS = "FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1.zarr"
-
-
-def open_store(server: DemoServer, store: str, **options: Any) -> xr.Dataset:
-    dataset: xr.Dataset = xr.open_zarr(f"{server.url}{BASE}/{store}", chunks=None, **options)
-    return dataset
 
 
 def test_gami_opens_as_the_real_one_does(shared_server: DemoServer) -> None:
@@ -233,7 +227,7 @@ def test_the_second_edition_holds_its_own_world(server: DemoServer) -> None:
 
 def test_publish_refuses_what_cannot_be() -> None:
     catalogue = Catalogue()
-    with pytest.raises(ConfigurationError, match=r"'GAMMI', only GAMI, FORESTPATHS_GENUS"):
+    with pytest.raises(ConfigurationError, match=r"'GAMMI', only GAMI, FORESTPATHS_GENUS, LIU_BIOMASS, EFDA"):
         catalogue.publish("GAMMI")
     with pytest.raises(ConfigurationError, match=r"counted from 1, not 0"):
         catalogue.publish("GAMI", 0)

@@ -1,0 +1,62 @@
+"""``configs/*.yml`` against what they say of themselves, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scs2_cubes.config import load_case
+from scs2_cubes.demo import region as demo_region
+from scs2_cubes_tests.docs.cases import CONFIGS, REFERENCE
+from scs2_cubes_tests.docs.markdown import links
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yml")), ids=lambda path: path.name)
+def test_every_configuration_loads(path: Path) -> None:
+    case = load_case(path, environ={})
+    assert case.warnings == ()
+    assert all(dataset.product for dataset in case.datasets)
+    assert path.name in links(REFERENCE)
+
+
+def test_the_case_is_landes() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    (landes,) = case.regions
+    assert landes.name == "landes"
+    assert (landes.grid.nx, landes.grid.ny, landes.grid.x_res, landes.grid.crs) == (5156, 6418, 30, "EPSG:3035")
+    assert {"gami", "forestpaths_genus"} <= {dataset.identifier for dataset in case.datasets}
+    assert {dataset.partition_keys for dataset in case.datasets} == {("landes",)}
+    assert case.storage.root == str(Path.cwd() / "data")
+
+
+def test_the_demonstration_is_the_same_products_from_the_embedded_catalogue() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    demo = load_case(CONFIGS / "demo.yml", environ={"SCS2_DEMO_URL": "http://127.0.0.1:1", "SCS2_DEMO_ROOT": "/x"})
+    assert [(d.identifier, d.data_id) for d in demo.datasets] == [(d.identifier, d.data_id) for d in case.datasets]
+    assert demo.regions == (demo_region.demo_region(),)
+    assert demo.stores[0].params == case.stores[0].params
+    assert [replacement for _, replacement in demo.stores[0].href_rewrite] == ["http://127.0.0.1:1"]
+    assert demo.storage.root == "/x"
+
+
+def test_the_sites_lie_in_landes_pixel_on_pixel() -> None:
+    (landes,) = load_case(CONFIGS / "scs2.yml", environ={}).regions
+    case = load_case(CONFIGS / "sites.yml", environ={})
+    west, south, east, north = landes.grid.bbox
+    assert len(case.regions) == 4
+    for site in case.regions:
+        grid = site.grid
+        assert (grid.nx, grid.ny, grid.x_res, grid.y_res) == (100, 100, 30, 30)
+        assert (grid.tile_nx, grid.tile_ny, grid.crs) == (512, 512, "EPSG:3035")
+        assert west <= grid.west
+        assert south <= grid.south
+        assert grid.bbox[2] <= east
+        assert grid.bbox[3] <= north
+        assert ((grid.west - west) % 30, (grid.south - south) % 30) == (0, 0)
+    names = tuple(site.name for site in case.regions)
+    assert [dataset.identifier for dataset in case.datasets] == ["gami", "forestpaths_genus"]
+    for dataset in case.datasets:
+        assert dataset.partition_keys == names
+        assert dataset.region_folders
+    assert "bilos" in names
