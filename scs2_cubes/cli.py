@@ -109,7 +109,7 @@ def config() -> None:
 def check(path: Path | None, *, online: bool) -> int:
     """Read a configuration and tell everything that is wrong with it."""
     case = load_case(path)
-    console = Console()
+    console = _console()
     for warning in case.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     problems = _check_online(case) if online else []

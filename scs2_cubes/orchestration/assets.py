@@ -4,8 +4,12 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
+# Dagster's own mark on an output whose events the step has logged itself: without it Dagster would report every
+# partition a second time, with a data version of its own making, the same for all. It has no public name.
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as _REPORTED_ALREADY
+
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
-from scs2_cubes.errors import MaterializationError, Scs2CubesError
+from scs2_cubes.errors import ConfigurationError, MaterializationError, Scs2CubesError
 from scs2_cubes.orchestration.metadata import report_metadata
 from scs2_cubes.orchestration.partitions import partitions_definition
 from scs2_cubes.orchestration.provenance import cube_key, cube_tags, report_source, source_key
@@ -83,7 +87,7 @@ def _cube_asset(dataset: DatasetSpec, storage: StorageSpec) -> dg.AssetsDefiniti
         with dask.connect() as compute:
             run.materialize(compute)
         if _has_dependents(context, key):
-            yield dg.MaterializeResult(key)
+            yield dg.MaterializeResult(key, metadata={_REPORTED_ALREADY: True})
 
     return cube
 
@@ -115,6 +119,9 @@ class _CubeRun:
         for key in wanted:
             try:
                 self._materialize_one(plan_partition(self._dataset, self._storage, native, key), compute)
+            except ConfigurationError:
+                # True of every partition: waiting for an absent scheduler once is enough.
+                raise
             except Scs2CubesError as error:
                 # The traceback comes with the step's failure; here the message is what helps.
                 self._context.log.error(f"{self._dataset.identifier} {key}: {error}")  # noqa: TRY400  (see above)

@@ -22,6 +22,7 @@ from scs2_cubes.pipeline.state import partition_state
 
 __all__ = ["DatasetOutcome", "run_due", "select_datasets"]
 
+_INTERRUPTIONS = frozenset({dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -119,9 +120,12 @@ class _DatasetRun:
             try:
                 planned = plan_partition(self.dataset, self.case.storage, native, key)
                 state = partition_state(planned.plan, planned.partition, planned.store.records())
+                # Records say nothing of chunks or format: another cube at the same place is the run's to refuse, and
+                # one that was removed is the run's to make.
+                is_this_cube = planned.store.exists() and not planned.store.differences(planned.plan.schema)
             except Scs2CubesError:
                 continue
-            if state.is_current:
+            if state.is_current and is_this_cube:
                 current.append(key)
                 self._adopt(planned)
         return current
@@ -144,7 +148,10 @@ class _DatasetRun:
         )
 
     def _execute(self, key: dg.AssetKey, tags: Mapping[str, str]) -> str | None:
-        """Materialize ``key`` in a run of its own; the cause where that fails, else None."""
+        """Materialize ``key`` in a run of its own; the cause where that fails, else None.
+
+        Raises KeyboardInterrupt where the run was interrupted.
+        """
         result = self.job.execute_in_process(
             asset_selection=[key],
             instance=self.instance,
@@ -154,8 +161,21 @@ class _DatasetRun:
         )
         if result.success:
             return None
+        if any(_is_interruption(event) for event in result.all_events):
+            # Dagster has recorded it as a failure of the step; it is meant for everything that would follow, too.
+            raise KeyboardInterrupt
         causes = [_innermost(event.step_failure_data.error) for event in result.all_events if event.is_step_failure]
         return "; ".join(causes) or f"run {result.run_id} failed before its first step"
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    if event.is_step_failure:
+        error = event.step_failure_data.error
+    elif event.is_job_failure:
+        error = event.job_failure_data.error
+    else:
+        return False
+    return error is not None and error.cls_name in _INTERRUPTIONS
 
 
 def _innermost(error: Any) -> str:

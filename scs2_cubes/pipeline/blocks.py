@@ -177,6 +177,8 @@ class BlockCache:
         return block
 
     def _keep(self, key: BlockKey, block: Block) -> None:
+        if block.nbytes > self.capacity:
+            return
         self._blocks[key] = block
         self._bytes += block.nbytes
         while self._bytes > self.capacity and self._blocks:

@@ -6,11 +6,11 @@ the tile, and one that every other depends on and that makes the process's :clas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from dask.delayed import delayed
 
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile
@@ -44,31 +44,40 @@ class TileGraph:
 
 def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> TileGraph:
     """Graph that makes ``tiles``. Nothing is read or written until it runs."""
-    prefix = f"{plan.identifier}-{plan.region.name}-{plan.data_version}"
-    workshop = delayed(Workshop, pure=False)(plan, store, dask_key_name=f"workshop-{prefix}")
-    finished = []
+    # A number of its own: a scheduler that is shared takes tasks of the same name for the same work, whoever's store
+    # they write to, and whether or not it was made in vain before.
+    prefix = f"{plan.identifier}-{plan.region.name}-{uuid.uuid4().hex}"
+    workshop = f"workshop-{prefix}"
+    # Written out, because dask.delayed takes milliseconds for each task.
+    tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store)}
     names = {}
     for tile in tiles:
-        jobs = [
-            delayed(_run_job, pure=False)(workshop, tile, job, dask_key_name=f"job-{prefix}-{tile.key}-{number:04d}")
-            for number, job in enumerate(plan.jobs())
-        ]
-        key = f"tile-{prefix}-{tile.key}"
-        finished.append(delayed(_finish_tile, pure=False)(workshop, tile, jobs, dask_key_name=key))
-        names[key] = tile.key
-    tasks: dict[Any, Any] = {}
-    for one in finished:
-        tasks.update(one.__dask_graph__())
+        jobs = {f"job-{prefix}-{tile.key}-{number:04d}": job for number, job in enumerate(plan.jobs())}
+        tasks |= {key: (_run_job, workshop, tile, job) for key, job in jobs.items()}
+        finished = f"tile-{prefix}-{tile.key}"
+        tasks[finished] = (_finish_tile, workshop, tile, list(jobs))
+        names[finished] = tile.key
     return TileGraph(tasks, names)
 
 
 def _run_job(workshop: Workshop, tile: Tile, job: Job) -> JobResult:
-    try:
+    with _naming(tile):
         return workshop.run(tile, job)
-    except Scs2CubesError as error:
-        raise TileError(f"tile {tile.key}: {type(error).__name__}: {error}") from error
 
 
 def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult]) -> TileResult:
-    record = workshop.finish(tile, results)
+    with _naming(tile):
+        record = workshop.finish(tile, results)
     return TileResult(record, sum(result.bytes_written for result in results))
+
+
+@contextmanager
+def _naming(tile: Tile) -> Iterator[None]:
+    try:
+        yield
+        return
+    except Scs2CubesError as error:
+        failure = TileError(f"tile {tile.key}: {type(error).__name__}: {error}")
+    # Raised out here, without a chain of causes: distributed pickles the whole chain on the way back from a worker,
+    # and errors of other packages, of aiohttp for one, can't be pickled.
+    raise failure

@@ -50,7 +50,7 @@ def plan_layers(dataset: DatasetSpec, native: NativeDataset, index_map: IndexMap
             f"{native.href}; there are: {', '.join(names)}"
         )
     return tuple(
-        _layer(variable, array, index_map, assumed) for variable, array, assumed in found if variable.name in wanted
+        _layer(variable, array, native, index_map, assumed) for variable, array, assumed in found if variable.name in wanted
     )
 
 
@@ -87,7 +87,10 @@ def _assumed(native: NativeDataset) -> Iterator[tuple[Variable, NativeArray, str
             yield variable, array, "a continuous quantity, from its dtype and units"
 
 
-def _layer(variable: Variable, array: NativeArray, index_map: IndexMap, assumed: str | None) -> LayerPlan:
+def _layer(
+    variable: Variable, array: NativeArray, native: NativeDataset, index_map: IndexMap, assumed: str | None
+) -> LayerPlan:
+    _require_dims(variable, array, native)
     if (array.scale, array.offset) != (1.0, 0.0):
         raise PlanError(
             f"variable {array.name!r} is packed (scale_factor {array.scale}, add_offset {array.offset}), which isn't "
@@ -96,3 +99,14 @@ def _layer(variable: Variable, array: NativeArray, index_map: IndexMap, assumed:
     nodata = variable.nodata if variable.nodata is not None else array.fill
     statistic = Statistic.MEAN if variable.kind is Kind.ENSEMBLE else None
     return LayerPlan(variable, array.name, statistic, choose_method(variable.kind, index_map), nodata, assumed)
+
+
+def _require_dims(variable: Variable, array: NativeArray, native: NativeDataset) -> None:
+    """Refuse a dimension that nobody knows what to do with: its first element must not pass for the whole."""
+    others = tuple(dim for dim in array.dims if dim not in {native.y_dim, native.x_dim, native.time_dim})
+    expected = (variable.ensemble_dim or (others or ("members",))[0],) if variable.kind is Kind.ENSEMBLE else ()
+    if others != expected:
+        raise PlanError(
+            f"variable {array.name!r} in {native.href} has the dimensions {', '.join(array.dims)}; beside time and "
+            f"space {', '.join(expected) or 'none'} can be understood. Describe it in a product"
+        )

@@ -69,6 +69,10 @@ def prepare_cube(plan: CubePlan, store: CubeStore) -> None:
 
     Raises CubeIdentityError where another cube lies there, before anything is written.
     """
+    if not store.exists():
+        # Someone has removed the cube and left its records: what they say is done is gone.
+        for tile in store.records():
+            store.remove_record(tile)
     store.create(plan.schema)
     store.write_document(f"versions/{plan.data_version}.json", plan.components)
 

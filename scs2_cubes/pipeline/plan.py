@@ -153,12 +153,20 @@ def _select_steps(
 ) -> tuple[tuple[int, ...], bool]:
     """(source steps, whether time is a dimension of the cube)."""
     if native.time_dim is None:
+        if dataset.time_range is not None and native.times:
+            _steps_within(dataset, native, dataset.time_range)
         return (0,), False
     if dataset.time_range is None:
         if all(layer.variable.time == "last" for layer in layers):
             return (len(native.times) - 1,), False
         return tuple(range(len(native.times))), True
-    first, last = dataset.time_range
+    return _steps_within(dataset, native, dataset.time_range), True
+
+
+def _steps_within(
+    dataset: DatasetSpec, native: NativeDataset, time_range: tuple[str | None, str | None]
+) -> tuple[int, ...]:
+    first, last = time_range
     stamps = np.array(native.times, dtype="datetime64[s]")
     chosen = np.ones(len(stamps), dtype=bool)
     if first is not None:
@@ -171,7 +179,7 @@ def _select_steps(
             f"dataset {dataset.identifier!r}: open_params.time_range: no step between {first} and {last}; "
             f"{native.href} has {native.times[0]} to {native.times[-1]}"
         )
-    return tuple(int(step) for step in np.flatnonzero(chosen)), True
+    return tuple(int(step) for step in np.flatnonzero(chosen))
 
 
 def _cube_layer(layer: LayerPlan, native: NativeDataset, mapping: IndexMap) -> CubeLayer:

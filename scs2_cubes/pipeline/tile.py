@@ -70,7 +70,7 @@ class Workshop:
         self._store.remove_record(tile.key)
         layers = self._plan.layers_of(job.array)
         window = self._plan.index_map.source_window(tile.window)
-        planes = None if window is None else self._read(self._plan.native.array(job.array), job, window, layers)
+        planes = None if window is None else self._read(tile, job, window, layers)
         results = [
             self._make_plane(tile, layer, position, step, planes)
             for layer in layers
@@ -132,25 +132,38 @@ class Workshop:
         written = self._store.write_plane(self._plan.schema, name, step, tile, values if valid else None)
         return name, valid, written
 
-    def _read(self, array: NativeArray, job: Job, window: Window, layers: tuple[LayerPlan, ...]) -> _WindowPlanes:
+    def _read(self, tile: Tile, job: Job, window: Window, layers: tuple[LayerPlan, ...]) -> _WindowPlanes:
         """The pixels of ``window`` for all steps of a job, per statistic."""
+        array = self._plan.native.array(job.array)
         steps = tuple(self._plan.source_steps[step] for step in job.steps)
         statistics = tuple(dict.fromkeys(layer.statistic for layer in layers))
         nodata = layers[0].nodata
         native = self._plan.native
         places = list(blocks_of(native, array, window))
+        neighbours = self._neighbouring_windows(tile)
 
         def fetch(place: tuple[int, int], pixels: Window) -> Block:
             key = BlockKey(array.name, steps, place)
             load = partial(load_block, self._reader, native, array, key, pixels, statistics, nodata)
-            # A block that lies wholly within this tile's window is no other tile's business.
-            return self._cache.get(key, load, keep=window.intersection(pixels) != pixels)
+            shared = any(other.intersection(pixels) for other in neighbours)
+            return self._cache.get(key, load, keep=shared)
 
         # Its threads are daemons, so that an interrupted process doesn't wait for a server that is silent.
         with ThreadPool(min(READS_AT_ONCE, len(places))) as pool:
             running = [pool.apply_async(fetch, place) for place in places]
             blocks = [(pixels, answer.get()) for (_, pixels), answer in zip(places, running, strict=True)]
         return _WindowPlanes.assemble(window, len(steps), statistics, blocks, array, nodata)
+
+    def _neighbouring_windows(self, tile: Tile) -> list[Window]:
+        """Source windows of the tiles around ``tile``: what they need, too, is worth keeping."""
+        grid = self._plan.region.grid
+        windows = [
+            self._plan.index_map.source_window(grid.tile(row, col).window)
+            for row in range(max(tile.row - 1, 0), min(tile.row + 2, grid.tile_rows))
+            for col in range(max(tile.col - 1, 0), min(tile.col + 2, grid.tile_cols))
+            if (row, col) != (tile.row, tile.col)
+        ]
+        return [window for window in windows if window is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,10 @@ class TerminalProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=console
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
         )
 
     def __enter__(self) -> Self:
@@ -56,6 +59,6 @@ class TerminalProgress:
             now = time.monotonic()
             if progress.done == progress.total or now - last >= _LINE_INTERVAL:
                 last = now
-                self._console.print(f"{name}: {progress.text}", highlight=False)
+                self._console.print(f"{name}: {progress.text}", highlight=False, markup=False)
 
         return listen

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from scs2_cubes.report.cubes import CubeSummary
 
@@ -32,21 +33,25 @@ class StatusRow:
 
 def status_table(rows: Iterable[StatusRow]) -> Table:
     """Cube, status, variables, shape, dtype, valid fraction, size on disk, seconds, message."""
-    table = Table(*_COLUMNS, title="Cubes", show_lines=False, title_justify="left")
+    table = Table(title="Cubes", show_lines=False, title_justify="left")
+    for name in _COLUMNS:
+        # Broken rather than shortened: a URL is a word that is longer than its column.
+        table.add_column(name, overflow="fold")
     for row in rows:
         cube = row.summary
         name = cube.identifier if cube.region is None else f"{cube.identifier} ({cube.region})"
         style = _STYLES.get(row.status, "")
+        # As Text, because a string's square brackets, such as those around a URL, would be read as markup.
         table.add_row(
-            name,
-            f"[{style}]{row.status}[/]" if style else row.status,
-            _lines(cube.variables),
+            Text(name),
+            Text(row.status, style),
+            Text(_lines(cube.variables)),
             " x ".join(str(size) for size in cube.shape),
             _lines(cube.dtypes),
             _lines([f"{fraction:.3f}" for fraction in cube.valid_fraction]),
             decimal(cube.size) if cube.size else "",
             f"{row.seconds:.1f}",
-            row.message,
+            Text(row.message),
         )
     return table
 

@@ -6,6 +6,8 @@ error, never fill), and zero.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,7 +16,7 @@ import tenacity
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from scs2_cubes.errors import AccessDeniedError
+from scs2_cubes.errors import AccessDeniedError, SourceFormatError
 from scs2_cubes.sources.http import TransientAnswerError, is_local, local_path, refuse_status, retry_arguments
 
 if TYPE_CHECKING:
@@ -38,26 +40,30 @@ class RetryingStore(WrapperStore[Store]):
         super().__init__(store)
         self._url = url
         self._policy = policy
-        self._absent: set[str] = set()
+        # Counted, because several threads may ask for the same key at once; the answers come in a thread of zarr's.
+        self._absent: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def take_absent(self, key: str) -> bool:
-        """True where the last answer for ``key`` was "not found"; forgets it."""
-        try:
-            self._absent.remove(key)
-        except KeyError:
-            return False
-        return True
+        """True where an answer for ``key`` was "not found"; forgets it, once for each time it was asked."""
+        with self._lock:
+            if self._absent[key] > 1:
+                self._absent[key] -= 1
+                return True
+            return self._absent.pop(key, 0) > 0
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under ``key``, or None where there are none.
 
-        Raises AccessDeniedError, or SourceUnavailableError after retries.
+        Raises AccessDeniedError, SourceFormatError where a local store isn't there at all, or SourceUnavailableError
+        after retries.
         """
         url = f"{self._url.rstrip('/')}/{key}"
         retrying = tenacity.AsyncRetrying(**retry_arguments(self._policy, url))
         value: Buffer | None = await retrying(self._get_once, url, key, prototype, byte_range)
         if value is None:
-            self._absent.add(key)
+            with self._lock:
+                self._absent[key] += 1
         return value
 
     async def _get_once(
@@ -68,6 +74,9 @@ class RetryingStore(WrapperStore[Store]):
         except aiohttp.ClientResponseError as error:
             refuse_status(error.status, error.headers or {}, url)
             raise TransientAnswerError(f"HTTP {error.status}") from error
+        except FileNotFoundError as error:
+            # Not just this key: zarr says it of a folder that isn't there, or isn't there any more.
+            raise SourceFormatError(f"there is no Zarr group: {error}", url=self._url) from error
         except PermissionError as error:
             raise AccessDeniedError(f"no permission to read: {error}", url=url) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

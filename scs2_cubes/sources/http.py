@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import email.utils
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,15 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
     """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds or an HTTP date, compared with ``now`` (POSIX seconds)."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, moment.timestamp() - now)
+    # The obsolete form of asctime names no zone, and means UTC all the same.
+    utc = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, utc.timestamp() - now)
 
 
 def refuse_status(status: int, headers: Mapping[str, str], url: str) -> None:
@@ -140,6 +144,8 @@ class Documents:
             headers={"User-Agent": f"scs2_cubes/{version('scs2-cubes')}"},
         )
         object.__setattr__(self, "_client", client)
+        # Connections end with their owner, not whenever the garbage collector comes upon an open socket.
+        weakref.finalize(self, client.close)
 
     def resolve(self, url: str) -> str:
         """The address at which ``url`` is really asked for."""
@@ -159,7 +165,9 @@ class Documents:
     def _get_once(self, address: str) -> bytes:
         try:
             answer = self._client.get(address)
-        except httpx.TransportError as error:
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+            raise SourceUnavailableError(f"can't be asked for: {type(error).__name__}", url=address) from error
+        except httpx.RequestError as error:
             raise TransientAnswerError(f"{type(error).__name__}: {error}") from error
         if answer.status_code in _MISSING:
             raise DataIdNotFoundError(f"HTTP {answer.status_code}: there is no such document", url=address)

@@ -21,7 +21,7 @@ import pystac.stac_io
 
 from scs2_cubes.core.native import Location, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
-from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError
+from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError, redact
 from scs2_cubes.sources.http import Documents, is_local
 from scs2_cubes.sources.zarr_group import content_version, describe_group
 
@@ -40,7 +40,11 @@ class _CatalogueIO(pystac.stac_io.StacIO):
         self._documents = documents
 
     def read_text(self, source: pystac.link.HREF, *_: Any, **__: Any) -> str:
-        return self._documents.get(str(source)).decode("utf-8")
+        document = self._documents.get(str(source))
+        try:
+            return document.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SourceFormatError(f"the document isn't text: {error}", url=str(source)) from error
 
     def write_text(self, dest: pystac.link.HREF, txt: str, *_: Any, **__: Any) -> None:
         raise NotImplementedError(f"a catalogue is only read here, so {len(txt)} characters don't go to {dest}")
@@ -64,9 +68,19 @@ class StacSource:
         return str(self.store.params["url"])
 
     def data_ids(self) -> Iterator[str]:
-        """Walk the catalogue: one request for each catalogue, collection and item."""
+        """Walk the catalogue: one request for each catalogue, collection and item.
+
+        Raises SourceFormatError where a document isn't STAC, or what asking for one raised.
+        """
+        try:
+            yield from self._walk()
+        except (pystac.STACError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # Not chained: pystac's messages hold addresses with their secrets.
+            raise _walking_error(error, self.url) from None
+
+    def _walk(self) -> Iterator[str]:
         catalogue = pystac.Catalog.from_file(self.url, stac_io=_CatalogueIO(self.documents))
-        folder = self.public_href("")
+        folder = self._href("")
         for item in catalogue.get_items(recursive=True):
             href = item.get_self_href()
             if href is not None:
@@ -83,19 +97,22 @@ class StacSource:
         location = self._location(item, data_id)
         return describe_group(
             location,
-            href=self._asset_href(item, data_id),
+            href=redact(self._asset_href(item, data_id)),
             version=self._version(item, content_version(location)),
-            provenance={"stac_catalog_url": self.url, "stac_item_id": str(item["id"])},
+            provenance={"stac_catalog_url": redact(self.url), "stac_item_id": str(item["id"])},
         )
 
     def public_href(self, data_id: str) -> str:
-        """Address of the item."""
+        """Address of the item, without secrets."""
+        return redact(self._href(data_id))
+
+    def _href(self, data_id: str) -> str:
         if is_local(self.url):
             return f"{self.url.rpartition('/')[0]}/{data_id}"
         return urljoin(self.url, data_id or ".")
 
     def _item(self, data_id: str) -> dict[str, Any]:
-        href = self.public_href(data_id)
+        href = self._href(data_id)
         try:
             document = self.documents.get(href)
         except DataIdNotFoundError as error:
@@ -104,14 +121,17 @@ class StacSource:
             item = json.loads(document)
         except ValueError as error:
             raise SourceFormatError(f"the item of data_id {data_id!r} isn't JSON: {error}", url=href) from error
-        if not isinstance(item, dict) or item.get("type") != "Feature" or "assets" not in item or "id" not in item:
-            raise SourceFormatError(f"data_id {data_id!r} isn't a STAC item with id and assets", url=href)
-        return item
+        if not _is_item(item):
+            raise SourceFormatError(
+                f"data_id {data_id!r} isn't a STAC item with id, links, and assets that have a href", url=href
+            )
+        checked: dict[str, Any] = item
+        return checked
 
     def _not_found(self, data_id: str) -> DataIdNotFoundError:
         try:
             known = list(self.data_ids())
-        except (SourceError, pystac.STACError):
+        except SourceError:
             # The catalogue can't be walked, which says nothing about the id: that stays the error to report.
             known = []
         nearest = difflib.get_close_matches(data_id, known, n=3, cutoff=0.3)
@@ -125,7 +145,7 @@ class StacSource:
         usable = [
             key
             for key, asset in assets.items()
-            if asset.get("type", "").split(";")[0].strip() in _ZARR_TYPES or asset.get("href", "").endswith(".zarr")
+            if (asset.get("type") or "").split(";")[0].strip() in _ZARR_TYPES or asset["href"].endswith(".zarr")
         ]
         chosen = "zarr" if "zarr" in usable else (usable[0] if len(usable) == 1 else None)
         if chosen is None:
@@ -134,7 +154,7 @@ class StacSource:
             raise SourceFormatError(
                 f"item of data_id {data_id!r} has {problem}; its assets: {offered}", url=self.public_href(data_id)
             )
-        return _absolute(str(assets[chosen]["href"]), self.public_href(data_id))
+        return _absolute(assets[chosen]["href"], self._href(data_id))
 
     def _location(self, item: dict[str, Any], data_id: str) -> Location:
         href = self.documents.resolve(self._asset_href(item, data_id))
@@ -145,6 +165,28 @@ class StacSource:
         links = [link for link in item.get("links", ()) if link.get("rel") not in _ADDRESS_RELATIONS]
         content = json.dumps(item | {"links": links}, sort_keys=True)
         return hashlib.sha256(f"{content}\n{store_version}".encode()).hexdigest()[:16]
+
+
+def _is_item(document: Any) -> bool:
+    if not isinstance(document, dict) or document.get("type") != "Feature" or "id" not in document:
+        return False
+    assets, links = document.get("assets"), document.get("links", [])
+    return (
+        isinstance(assets, dict)
+        and all(isinstance(asset, dict) and isinstance(asset.get("href"), str) for asset in assets.values())
+        and isinstance(links, list)
+        and all(isinstance(link, dict) for link in links)
+    )
+
+
+def _walking_error(error: BaseException, url: str) -> SourceError:
+    """What a document's transport raised, which pystac wraps; or that the document isn't STAC."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SourceError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return SourceFormatError(f"a document of the catalogue isn't STAC: {type(error).__name__}", url=url)
 
 
 def _absolute(href: str, item_url: str) -> str:

@@ -7,6 +7,7 @@ put it: the CRS may be in a coordinate, in a data variable, or in a global attri
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ _AXIS_PAIRS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"))
 _ENCODING_ATTRS = frozenset(
     {"_ARRAY_DIMENSIONS", "_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "grid_mapping"}
 )
+#: What zarr, its codecs and CF's decoders raise at bytes that they can't decode.
+_UNDECODABLE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError)
 
 
 def content_version(location: Location) -> str:
@@ -56,9 +59,18 @@ def content_version(location: Location) -> str:
 def describe_group(location: Location, *, href: str, version: str, provenance: Mapping[str, str]) -> NativeDataset:
     """Describe the Zarr group at ``location``: reads metadata and coordinates, no pixels.
 
-    Raises SourceFormatError where there is no Zarr group, no pair of spatial axes or no CRS, and GridError's message
-    within it where the coordinates aren't evenly spaced.
+    Raises SourceFormatError where there is no Zarr group, no pair of spatial axes or no CRS, where something can't be
+    decoded, and with GridError's message within it where the coordinates aren't evenly spaced.
     """
+    try:
+        return _describe(location, href, version, provenance)
+    except _UNDECODABLE as error:
+        raise SourceFormatError(
+            f"metadata or coordinates can't be decoded: {type(error).__name__}: {error}", url=location.url
+        ) from error
+
+
+def _describe(location: Location, href: str, version: str, provenance: Mapping[str, str]) -> NativeDataset:
     group = _open_group(location)
     arrays = dict(group.arrays())
     y_dim, x_dim = _spatial_dims(arrays, location)
@@ -110,8 +122,7 @@ class ZarrChunkReader:
         key = f"{array.name}/{stored.metadata.encode_chunk_key(index)}"
         try:
             values = np.asarray(stored[selection])
-        except (RuntimeError, ValueError, TypeError, EOFError) as error:
-            # What the codecs raise at bytes that they can't decode.
+        except _UNDECODABLE as error:
             raise SourceFormatError(f"chunk can't be decoded: {error}", url=f"{self.url}/{key}") from error
         if self.store.take_absent(key):
             return None
@@ -167,6 +178,9 @@ def _metadata_document(array: zarr.Array[Any]) -> str:
 def _number(value: Any) -> float | None:
     if isinstance(value, list):
         value = value[0] if value else None
+    if isinstance(value, str) and value.endswith("="):
+        # xarray's spelling of _FillValue in format 3: base64 of a little-endian double.
+        return float(np.frombuffer(base64.b64decode(value), "<f8")[0])
     return None if value is None else float(value)
 
 

@@ -74,6 +74,10 @@ class CubeStore(Protocol):
         """Write the JSON document ``name`` beside the cube. Raises StorageError."""
         ...
 
+    def exists(self) -> bool:
+        """True where a cube lies there; records without one aren't a cube. Raises StorageError."""
+        ...
+
     def size(self) -> int:
         """Bytes of the cube, records excepted."""
         ...

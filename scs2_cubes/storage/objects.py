@@ -6,11 +6,13 @@ A put is atomic: readers see the old bytes, the new bytes, or nothing.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
@@ -55,6 +57,8 @@ class Objects(Protocol):
 
 def open_objects(root: str, options: Mapping[str, Any]) -> Objects:
     """Objects below ``root``, a path or an fsspec URL. No I/O."""
+    if root.startswith("file://"):
+        return LocalObjects(Path(unquote(urlsplit(root).path)))
     if "://" in root:
         return FsspecObjects(root, options)
     return LocalObjects(Path(root))
@@ -73,7 +77,8 @@ class LocalObjects:
     def get(self, key: str) -> bytes | None:
         try:
             return (self._root / key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            # A folder is no object, and below an object there is none.
             return None
         except OSError as error:
             raise StorageError(f"can't read {self._root / key}: {error}") from error
@@ -122,9 +127,11 @@ class LocalObjects:
     def sweep(self) -> None:
         """Remove partial files of this host's processes that no longer run."""
         folder = self._root / _PARTIAL
-        for path in folder.glob(f"{socket.gethostname()}-*") if folder.is_dir() else ():
-            process = path.name.rsplit("-", 2)[1]
-            if not (process.isdigit() and _is_running(int(process))):
+        # The whole name, because that of another host may begin as this one's does.
+        mine = re.compile(rf"{re.escape(socket.gethostname())}-([0-9]+)-[0-9a-f]{{32}}")
+        for path in folder.iterdir() if folder.is_dir() else ():
+            name = mine.fullmatch(path.name)
+            if name is not None and not _is_running(int(name[1])):
                 path.unlink(missing_ok=True)
 
 

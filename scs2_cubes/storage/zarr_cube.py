@@ -68,7 +68,8 @@ class ZarrCube:
         except (ValueError, TypeError, KeyError, CRSError) as error:
             # What zarr and json raise at metadata that isn't any.
             raise StorageError(
-                f"the metadata of {self.url} can't be read: {type(error).__name__}: {error}. Move it aside and run again"
+                f"the metadata of {self.url} can't be read: {type(error).__name__}: {error}. Move that cube aside and "
+                "run again"
             ) from error
 
     def create(self, schema: CubeSchema) -> None:
@@ -146,13 +147,17 @@ class ZarrCube:
         text = json.dumps(document, indent=1, sort_keys=True)
         self.objects.put(f"{self.name}.records/{name}", text.encode())
 
+    def exists(self) -> bool:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        return any(self.objects.get(f"{self.name}.zarr/{key}") is not None for key in _ROOT_DOCUMENTS)
+
     def size(self) -> int:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         return self.objects.size(f"{self.name}.zarr")
 
     def open(self) -> xr.Dataset:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
-        if all(self.objects.get(f"{self.name}.zarr/{key}") is None for key in _ROOT_DOCUMENTS):
+        if not self.exists():
             raise CubeNotFoundError(f"there is no cube at {self.url}; materialize it first")
         import xarray as xr  # noqa: PLC0415  (a second of import, for those who open a cube)
 
