@@ -7,8 +7,7 @@ the tile, and one that every other depends on and that makes the process's :clas
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,23 +60,23 @@ def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> Tile
 
 
 def _run_job(workshop: Workshop, tile: Tile, job: Job) -> JobResult:
-    with _naming(tile):
-        return workshop.run(tile, job)
-
-
-def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult]) -> TileResult:
-    with _naming(tile):
-        record = workshop.finish(tile, results)
-    return TileResult(record, sum(result.bytes_written for result in results))
-
-
-@contextmanager
-def _naming(tile: Tile) -> Iterator[None]:
     try:
-        yield
-        return
+        return workshop.run(tile, job)
     except Scs2CubesError as error:
-        failure = TileError(f"tile {tile.key}: {type(error).__name__}: {error}")
+        failure = _named(tile, error)
     # Raised out here, without a chain of causes: distributed pickles the whole chain on the way back from a worker,
     # and errors of other packages, of aiohttp for one, can't be pickled.
     raise failure
+
+
+def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult]) -> TileResult:
+    try:
+        record = workshop.finish(tile, results)
+        return TileResult(record, sum(result.bytes_written for result in results))
+    except Scs2CubesError as error:
+        failure = _named(tile, error)
+    raise failure
+
+
+def _named(tile: Tile, error: Scs2CubesError) -> TileError:
+    return TileError(f"tile {tile.key}: {type(error).__name__}: {error}")

@@ -50,7 +50,9 @@ def plan_layers(dataset: DatasetSpec, native: NativeDataset, index_map: IndexMap
             f"{native.href}; there are: {', '.join(names)}"
         )
     return tuple(
-        _layer(variable, array, native, index_map, assumed) for variable, array, assumed in found if variable.name in wanted
+        _layer(variable, array, native, index_map, assumed)
+        for variable, array, assumed in found
+        if variable.name in wanted
     )
 
 

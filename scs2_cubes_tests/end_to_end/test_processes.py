@@ -1,0 +1,109 @@
+"""The commands as people give them, in processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import urllib.request
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+import yaml
+
+from scs2_cubes.api import open_cube
+from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
+from scs2_cubes_tests.end_to_end.trial import CHECKOUT, CLI, Trial, ended
+
+
+def test_dagster_materializes_the_demonstration(trial: Trial, undisturbed: Undisturbed) -> None:
+    trial.home.mkdir()
+    command = ["asset", "materialize", "-m", "scs2_cubes.definitions", "--select", "gami", "--partition", "demo"]
+    settings = {
+        "SCS2_CONFIG": "configs/demo.yml",
+        "SCS2_DEMO_URL": trial.server.url,
+        "SCS2_DEMO_ROOT": str(trial.root),
+    }
+    result = ended(trial.start_python(["-m", "dagster"], *command, extra=settings))
+    assert result.code == 0, result.err
+    assert trial.tree() == undisturbed.part("gami")
+    with trial.instance() as instance:
+        (record,) = instance.fetch_materializations(dg.AssetKey("gami"), limit=10).records
+    assert record.asset_materialization is not None
+    assert record.partition_key == "demo"
+    told = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+    table = record.asset_materialization.metadata["variables"]
+    assert isinstance(table, dg.TableMetadataValue)
+    (row,) = table.records
+    fraction = round(float(np.isfinite(open_cube(trial.case(), "gami")["forest_age"].to_numpy()).mean()), 6)
+    assert row.data == {
+        "variable": "forest_age",
+        "kind": "ensemble",
+        "dtype": "float32",
+        "fill": "nan",
+        "units": "years",
+        "method": "bilinear",
+        "valid fraction": fraction,
+    }
+    expected = {
+        "shape": "1 x 640 x 700 (time, y, x)",
+        "crs": "EPSG:3035",
+        "chunks": "1 x 256 x 256",
+        "tiles_made": 9,
+        "tiles_kept": 0,
+        "tiles_empty": 0,
+        "source_chunks_absent": 0,
+        "valid_fraction_forest_age": fraction,
+    }
+    assert {name: told[name] for name in expected} == expected
+    assert {"bytes_written", "bytes_on_disk", "seconds", "source_version", "source", "cube"} <= told.keys()
+
+
+def test_demonstration_from_another_folder_twice(trial: Trial, undisturbed: Undisturbed) -> None:
+    document = yaml.safe_load((CHECKOUT / "configs/demo.yml").read_text())
+    document["datasets"] = [one for one in document["datasets"] if one["identifier"] in {"gami", "forestpaths_genus"}]
+    config = str(trial.folder / "two.yml")
+    Path(config).write_text(yaml.safe_dump(document))
+    root = Path("some/where")
+    first = ended(
+        trial.start_python(CLI, "demo", "--port", "0", "--root", str(root), "--config", config, folder=trial.folder)
+    )
+    assert first.code == 0, first.err
+    header = next(line for line in first.out.splitlines() if "cube" in line and "status" in line)
+    columns = [cell.strip() for cell in header.replace("┃", "│").strip("│").split("│")]
+    assert columns == ["cube", "status", "variables", "shape", "dtype", "valid", "size", "seconds", "message"]
+    assert (first.status_of("gami (demo)"), first.status_of("forestpaths_genus (demo)")) == ("made", "made")
+    trial.root = trial.folder / root
+    assert trial.tree() == undisturbed.tree
+    before = trial.moments()
+
+    # Run on the same cubes and history, with sources whose requests can be counted.
+    trial.data["data_stores"][0]["store_params"]["root"] = str(trial.root)
+    second = ended(trial.start())
+    assert second.code == 0, second.err
+    assert "All current: nothing to do." in second.out
+    assert (second.status_of("gami (demo)"), second.status_of("forestpaths_genus (demo)")) == ("current", "current")
+    assert trial.chunk_requests() == []
+    assert trial.moments() == before
+
+
+def test_serving_sources_until_it_is_interrupted(trial: Trial) -> None:
+    process = trial.start_python(CLI, "demo", "--serve", "--port", "0")
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(4)]
+    address = said[0].rpartition(" ")[2].strip()
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert answer.status == 200
+        assert b'"EOForestSTAC"' in answer.read()
+    process.send_signal(signal.SIGINT)
+    result = ended(process, 20)
+    assert result.code == 0
+    assert f"SCS2_DEMO_URL={address.partition('/dog')[0]} SCS2_CONFIG=configs/demo.yml" in said[2]
+    assert not trial.home.exists()
+
+
+@pytest.mark.full
+def test_same_bytes_whatever_the_number_of_threads(trial: Trial, undisturbed: Undisturbed) -> None:
+    trial.data["dask"] = {"mode": "threads", "n_workers": 7}
+    assert ended(trial.start()).code == 0
+    assert trial.tree() == undisturbed.tree
