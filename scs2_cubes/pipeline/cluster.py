@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import dask
 from distributed import Client, LocalCluster, as_completed
 
 from scs2_cubes.core.specification import DaskSpec
@@ -47,6 +48,9 @@ def open_cluster(spec: DaskSpec) -> Iterator[ClusterCompute]:
     """
     if spec.mode == "local":
         with (
+            # The profiler can stop a worker for ever under Python 3.11, the more often the more threads come and go:
+            # https://github.com/dask/distributed/issues/8616
+            dask.config.set({"distributed.worker.profile.enabled": False}),
             LocalCluster(
                 n_workers=spec.n_workers,
                 threads_per_worker=spec.threads_per_worker,

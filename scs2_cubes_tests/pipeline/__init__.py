@@ -1,0 +1,1 @@
+"""Plans, tiles and what runs them."""

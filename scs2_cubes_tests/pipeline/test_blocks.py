@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scs2_cubes.core.grid import Grid, Lattice, Region, Window
+from scs2_cubes.core.native import Location, NativeArray, NativeDataset
+from scs2_cubes.core.specification import StorageSpec
+from scs2_cubes.core.variables import Statistic
+from scs2_cubes.pipeline.blocks import Block, BlockCache, BlockKey, load_block
+from scs2_cubes.pipeline.compute import ThreadCompute
+from scs2_cubes.pipeline.plan import make_plan
+from scs2_cubes_tests.pipeline.worlds import (
+    GENUS,
+    GENUS_RASTER,
+    LAEA,
+    CountingReader,
+    World,
+    age_world,
+    dataset,
+    genus_world,
+    native,
+    write_genus,
+)
+
+MEGABYTE = 2**20
+
+
+def key(number: int) -> BlockKey:
+    return BlockKey("a", (0,), (0, number))
+
+
+def block(size: int = MEGABYTE, fill: int = 0) -> Block:
+    return Block({None: np.full((1, 1, size), fill, "uint8")}, 1, 0)
+
+
+class TestCache:
+    def test_what_is_kept_is_loaded_once(self) -> None:
+        cache = BlockCache(10 * MEGABYTE)
+        kept = cache.get(key(1), block, keep=True)
+        assert cache.get(key(1), pytest.fail, keep=True) is kept
+
+    def test_what_nobody_else_needs_is_not_kept(self) -> None:
+        cache = BlockCache(10 * MEGABYTE)
+        first = cache.get(key(1), block, keep=False)
+        assert cache.get(key(1), block, keep=False) is not first
+
+    def test_the_one_unused_for_longest_goes_first(self) -> None:
+        cache = BlockCache(3 * MEGABYTE)
+        for number in (1, 2, 3):
+            cache.get(key(number), block, keep=True)
+        cache.get(key(1), pytest.fail, keep=True)
+        cache.get(key(4), block, keep=True)
+        for number in (1, 3, 4):
+            cache.get(key(number), pytest.fail, keep=True)
+        again = block()
+        assert cache.get(key(2), lambda: again, keep=True) is again
+
+    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5000)), max_size=60))
+    def test_capacity_is_kept_to(self, wanted: list[tuple[int, int]]) -> None:
+        cache = BlockCache(8000)
+        for number, size in wanted:
+            cache.get(key(number), lambda size=size: block(size), keep=True)  # type: ignore[misc]  # a default
+            held = sum(one.nbytes for one in cache._blocks.values())
+            assert held <= 8000
+            assert held == cache._bytes
+
+    def test_a_block_beyond_the_capacity_passes_through(self) -> None:
+        cache = BlockCache(MEGABYTE)
+        small = cache.get(key(1), lambda: block(1000), keep=True)
+        assert cache.get(key(2), lambda: block(2 * MEGABYTE), keep=True).nbytes == 2 * MEGABYTE
+        # It needn't drive out the others.
+        assert cache.get(key(1), pytest.fail, keep=True) is small
+
+    def test_threads_that_want_one_block_wait_for_one_read(self) -> None:
+        cache, loads = BlockCache(MEGABYTE), []
+        gate = threading.Barrier(8)
+        results: list[Block] = []
+
+        def load() -> Block:
+            loads.append(1)
+            time.sleep(0.2)
+            return block(1000)
+
+        def want() -> None:
+            gate.wait()
+            results.append(cache.get(key(1), load, keep=False))
+
+        run_together(want, 8)
+        assert len(loads) == 1
+        assert len(results) == 8
+        assert all(one is results[0] for one in results)
+
+    def test_an_error_reaches_everyone_and_is_not_kept(self) -> None:
+        cache, loads = BlockCache(MEGABYTE), []
+        gate = threading.Barrier(6)
+        errors: list[OSError] = []
+
+        def load() -> Block:
+            loads.append(1)
+            time.sleep(0.2)
+            raise OSError("disk on fire")
+
+        def want() -> None:
+            gate.wait()
+            try:
+                cache.get(key(1), load, keep=True)
+            except OSError as error:
+                errors.append(error)
+
+        run_together(want, 6)
+        assert len(loads) == 1
+        assert len(errors) == 6
+        assert cache.get(key(1), lambda: block(10), keep=True).nbytes == 10
+
+    def test_different_blocks_do_not_wait_for_each_other(self) -> None:
+        cache, gate = BlockCache(MEGABYTE), threading.Barrier(4, timeout=5)
+
+        def load() -> Block:
+            gate.wait()
+            return block(10)
+
+        numbers = iter(range(4))
+        run_together(lambda: cache.get(key(next(numbers)), load, keep=True), 4)
+        assert not gate.broken
+
+
+def run_together(action: Callable[[], object], count: int) -> None:
+    threads = [threading.Thread(target=action) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+class Memory:
+    """Chunks of an array in memory, in any order of dimensions."""
+
+    def __init__(self, values: npt.NDArray[np.int16], absent: set[tuple[int, ...]]) -> None:
+        self.values = values
+        self.absent = absent
+
+    def read_chunk(self, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[np.int16] | None:
+        if index in self.absent:
+            return None
+        return self.values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, array.chunks, strict=True))]
+
+
+SIZES = {"time": (5, 2), "members": (7, 3), "y": (20, 8), "x": (30, 16)}
+#: Second row, second column of chunks; the column is cut.
+PLACE, PIXELS = (1, 1), Window(8, 16, 16, 30)
+
+
+def world(dims: tuple[str, ...], absent_value: float | None = -1.0) -> tuple[NativeDataset, NativeArray]:
+    shape, chunks = zip(*(SIZES[dim] for dim in dims), strict=True)
+    array = NativeArray("a", dims, shape, chunks, "int16", -1.0, absent_value)
+    lattice = Lattice("EPSG:3035", 0, 0, 1, -1, 30, 20)
+    time_dim = "time" if "time" in dims else None
+    return NativeDataset(Location("/a"), "/a", (array,), lattice, "y", "x", "v", time_dim), array
+
+
+class TestLoading:
+    @pytest.mark.parametrize(
+        "dims",
+        [("y", "x"), ("x", "y"), ("time", "y", "x"), ("y", "x", "time"), ("x", "time", "y")],
+        ids="-".join,
+    )
+    @pytest.mark.parametrize("steps", [(2,), (2, 3), (4,)], ids=str)
+    def test_any_order_of_dimensions(self, dims: tuple[str, ...], steps: tuple[int, ...]) -> None:
+        native, array = world(dims)
+        values = np.random.default_rng(1).integers(0, 99, array.shape).astype("int16")
+        asked = steps if "time" in dims else (0,)
+        loaded = load_block(Memory(values, set()), native, array, BlockKey("a", asked, PLACE), PIXELS, (None,), -1)
+        ordered = values.transpose([dims.index(dim) for dim in ("time", "y", "x") if dim in dims])
+        expected = ordered[list(asked)] if "time" in dims else ordered[None]
+        assert loaded.planes is not None
+        np.testing.assert_array_equal(loaded.planes[None], expected[:, 8:16, 16:30])
+        assert (loaded.chunks, loaded.absent) == (1, 0)
+
+    @pytest.mark.parametrize("dims", [("members", "y", "x", "time"), ("time", "x", "members", "y")], ids="-".join)
+    def test_members_are_aggregated_over_all_their_chunks(self, dims: tuple[str, ...]) -> None:
+        native, array = world(dims)
+        values = np.random.default_rng(1).integers(-1, 99, array.shape).astype("int16")
+        statistics = (Statistic.MEAN, Statistic.STD)
+        loaded = load_block(
+            Memory(values, set()), native, array, BlockKey("a", (2, 3), PLACE), PIXELS, statistics, nodata=-1
+        )
+        ordered = values.transpose([dims.index(dim) for dim in ("time", "members", "y", "x")]).astype(float)
+        ordered[ordered == -1] = np.nan
+        part = ordered[2:4, :, 8:16, 16:30]
+        assert loaded.planes is not None
+        np.testing.assert_allclose(loaded.planes[Statistic.MEAN], np.nanmean(part, axis=1), rtol=1e-6)
+        np.testing.assert_allclose(loaded.planes[Statistic.STD], np.nanstd(part, axis=1), rtol=1e-5)
+        assert loaded.chunks == 3
+
+    def test_absent_members_have_no_value(self) -> None:
+        native, array = world(("members", "y", "x"))
+        values = np.full(array.shape, 10, "int16")
+        values[3:] = 40
+        loaded = load_block(
+            Memory(values, {(0, 1, 1)}), native, array, BlockKey("a", (0,), PLACE), PIXELS, (Statistic.MEAN,), -1
+        )
+        assert loaded.planes is not None
+        assert np.all(loaded.planes[Statistic.MEAN] == 40)
+        assert (loaded.chunks, loaded.absent) == (3, 1)
+
+    def test_all_absent_is_nothing_at_all(self) -> None:
+        native, array = world(("members", "y", "x"))
+        absent: set[tuple[int, ...]] = {(number, 1, 1) for number in range(3)}
+        loaded = load_block(
+            Memory(np.zeros(array.shape, "int16"), absent), native, array, BlockKey("a", (0,), PLACE), PIXELS,
+            (Statistic.MEAN,), -1,
+        )  # fmt: skip
+        assert loaded == Block(None, 3, 3)
+        assert loaded.nbytes == 0
+
+    def test_where_the_source_says_that_absent_means_zero_it_is_zero(self) -> None:
+        """Zarr's fill isn't always the product's nodata."""
+        native, array = world(("y", "x"), absent_value=0.0)
+        reader = Memory(np.ones(array.shape, "int16"), {(1, 1)})
+        loaded = load_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), nodata=-1)
+        assert loaded.planes is not None
+        assert np.all(loaded.planes[None] == 0)
+
+    def test_where_the_source_does_not_say_it_is_no_value(self) -> None:
+        native, array = world(("y", "x"), absent_value=None)
+        reader = Memory(np.ones(array.shape, "int16"), {(1, 1)})
+        assert load_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), 255).planes is None
+
+
+class TestReads:
+    """How often the source is asked."""
+
+    @pytest.fixture
+    def readers(self, monkeypatch: pytest.MonkeyPatch) -> list[CountingReader]:
+        opened: list[CountingReader] = []
+
+        def open_counting(location: Location) -> CountingReader:
+            opened.append(CountingReader.open(location))
+            return opened[-1]
+
+        monkeypatch.setattr("scs2_cubes.pipeline.tile.open_reader", open_counting)
+        return opened
+
+    @pytest.mark.parametrize("make", [age_world, genus_world])
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_each_chunk_once_over_all_tiles(
+        self, tmp_path: Path, readers: list[CountingReader], make: Callable[[Path], World], threads: int
+    ) -> None:
+        make(tmp_path).make(ThreadCompute(threads))
+        (reader,) = readers
+        assert reader.reads
+        assert {chunk for chunk, reads in reader.reads.items() if reads > 1} == set()
+
+    @pytest.mark.parametrize("offset", [-1.5, -0.5, 0.0, 0.5])
+    def test_also_where_tiles_and_chunks_end_nearly_together(
+        self, tmp_path: Path, readers: list[CountingReader], offset: float
+    ) -> None:
+        """A chunk that lies wholly in one tile's window may still be touched by the margin of the next."""
+        # Source column 128 is where the second chunk ends, and 96 columns are a tile.
+        west, north = GENUS_RASTER[1] + (128 + offset - 96) * 10, GENUS_RASTER[2] - (128 + offset - 96) * 10
+        grid = Grid(LAEA, west, north - 96 * 30, 30, 30, 96, 96, 32, 32)
+        source = native(write_genus(tmp_path / "genus.zarr"))
+        plan = make_plan(dataset(GENUS), Region("here", grid), source)
+        World(plan, StorageSpec(str(tmp_path / "cubes"))).make(ThreadCompute(1))
+        assert max(readers[0].reads.values()) == 1
+
+    def test_only_what_the_region_needs(self, tmp_path: Path, readers: list[CountingReader]) -> None:
+        made = genus_world(tmp_path)
+        made.make()
+        window = made.plan.index_map.source_window(made.plan.region.grid.lattice.window)
+        assert window is not None
+        rows = range(window.row_start // 64, -(-window.row_stop // 64))
+        cols = range(window.col_start // 64, -(-window.col_stop // 64))
+        assert {index for _, index in readers[0].reads} == set(product(rows, cols))

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import dask
+import pytest
+
+from scs2_cubes.core.grid import Grid, Lattice, Region
+from scs2_cubes.core.native import Location, NativeArray, NativeDataset
+from scs2_cubes.core.specification import DaskSpec, StorageSpec
+from scs2_cubes.demo.faults import Fault, GarbledBody, Status
+from scs2_cubes.errors import ConfigurationError, TileError
+from scs2_cubes.pipeline.compute import Compute, ThreadCompute, open_compute
+from scs2_cubes.pipeline.graph import build_graph
+from scs2_cubes.pipeline.plan import CubePlan, make_plan
+from scs2_cubes.storage import open_cube_store
+from scs2_cubes_tests.pipeline.worlds import AGE, World, age_world, dataset, genus_world, write_genus
+from scs2_cubes_tests.sources.worlds import served
+
+MIB = 2**20
+LANDES = Grid.from_bbox([3401404, 2346797, 3556068, 2539337], "EPSG:3035", 30, 2048)
+FRANCE = Grid.from_bbox([3_200_000, 2_250_000, 3_950_000, 3_000_000], "EPSG:3035", 30, 1024)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Compute]:
+    """Two worker processes, shared by the tests of this module: they take seconds to start."""
+    with open_compute(DaskSpec(mode="local", n_workers=2, memory_limit="2GiB")) as compute:
+        yield compute
+
+
+def planned(grid: Grid, years: int) -> CubePlan:
+    """In the layout of GAMI, or with one chunk for each of many years."""
+    array = NativeArray(
+        "forest_age",
+        ("members", "latitude", "longitude", "time"),
+        (20, 202_500, 405_000, years),
+        (5, 500, 500, 2 if years == 2 else 1),
+        "int16",
+        -9999.0,
+        -9999.0,
+        attrs={"units": "years", "description": "x" * 500},
+        metadata="x" * 1500,
+    )
+    native = NativeDataset(
+        Location("https://archive.example/collections/GAMI/GAMI_v3.1.zarr"),
+        "https://archive.example/collections/GAMI/GAMI_v3.1.zarr",
+        (array,),
+        Lattice("EPSG:4326", -180.0, 90.0, 1 / 1125, -1 / 1125, 405_000, 202_500),
+        "latitude",
+        "longitude",
+        "0123456789abcdef",
+        "time",
+        tuple(f"{1985 + year}-01-01T00:00:00" for year in range(years)),
+    )
+    return make_plan(dataset(AGE), Region("region", grid), native)
+
+
+class TestSize:
+    @pytest.mark.parametrize(
+        ("grid", "years", "limit"),
+        [(LANDES, 2, MIB), (LANDES, 39, MIB), (FRANCE, 2, 10 * MIB), (FRANCE, 39, 10 * MIB)],
+        ids=["landes", "landes, 39 years", "25000 x 25000", "25000 x 25000, 39 years"],
+    )
+    def test_it_holds_plans_and_not_pixels(self, grid: Grid, years: int, limit: int, tmp_path: Path) -> None:
+        plan = planned(grid, years)
+        store = open_cube_store(StorageSpec(str(tmp_path)), "forest")
+        graph = build_graph(plan, store, grid.tiles())
+        tiles = grid.tile_rows * grid.tile_cols
+        jobs = 1 if years == 2 else years
+        assert len(plan.jobs()) == jobs
+        # One for each job of each tile, one for each tile's record, one workshop.
+        assert len(graph.tasks) == tiles * (jobs + 1) + 1
+        assert sorted(graph.tiles.values()) == sorted(tile.key for tile in grid.tiles())
+        assert len(pickle.dumps(dict(graph.tasks))) <= limit
+        assert not any(tmp_path.iterdir())
+
+    def test_france_is_as_large_as_it_says(self) -> None:
+        assert FRANCE.shape == (25_000, 25_000)
+
+
+def test_graphs_never_share_tasks(tmp_path: Path) -> None:
+    """On one scheduler, another one's tiles aren't mine."""
+    world = genus_world(tmp_path)
+    other = open_cube_store(StorageSpec(str(tmp_path / "other")), "forest")
+    tiles = list(world.plan.region.grid.tiles())
+    graphs = [build_graph(world.plan, store, tiles) for store in (world.store, other, world.store)]
+    names = [set(graph.tasks) for graph in graphs]
+    assert len(set.union(*names)) == sum(len(one) for one in names)
+
+
+@pytest.mark.parametrize("make", [age_world, genus_world])
+def test_threads_and_processes_give_the_same_bytes(
+    tmp_path: Path, cluster: Compute, make: Callable[[Path], World]
+) -> None:
+    threads, processes = make(tmp_path / "threads"), make(tmp_path / "processes")
+    reports = threads.make(ThreadCompute(2)), processes.make(cluster)
+    assert threads.files() == processes.files()
+    assert reports[0].bytes_written == reports[1].bytes_written
+    assert reports[0].made == reports[1].made
+
+
+def test_a_cluster_makes_a_cube_again_that_was_removed(tmp_path: Path, cluster: Compute) -> None:
+    world = genus_world(tmp_path)
+    world.make(cluster)
+    made = world.files()
+    shutil.rmtree(world.storage.root)
+    world.make(cluster)
+    assert world.files() == made
+
+
+@pytest.mark.parametrize("how", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault(Status(403)), "AccessDeniedError"),
+        (Fault(Status(503)), "SourceUnavailableError"),
+        (Fault(GarbledBody()), "SourceFormatError"),
+    ],
+    ids=["denied", "down", "garbled"],
+)
+def test_an_error_names_tile_cause_and_address(
+    tmp_path: Path, request: pytest.FixtureRequest, how: str, fault: Fault, cause: str
+) -> None:
+    compute = ThreadCompute(2) if how == "threads" else request.getfixturevalue("cluster")
+    # The pixels of the fixture's compressor, so that garbled bytes are noticed.
+    write_genus(tmp_path / "a.zarr")
+    with served(tmp_path) as server:
+        world = genus_world(tmp_path, f"{server.url}/a.zarr")
+        server.faults.add(fault.behaviour, "genus/3.3")
+        with pytest.raises(TileError) as failed:
+            world.make(compute)
+        message = str(failed.value)
+        assert cause in message
+        assert f"{server.url}/a.zarr/genus/3.3" in message
+        tiles = {tile.key: tile for tile in world.plan.region.grid.tiles()}
+        key = message.removeprefix("tile ").partition(":")[0]
+        assert key not in world.store.records()
+        window = world.plan.index_map.source_window(tiles[key].window)
+        assert window is not None
+        assert window.row_start < 256
+        assert window.row_stop > 192
+        # When the archive is well again the rest is made.
+        server.faults.clear()
+        world.make(compute)
+    undisturbed = genus_world(tmp_path / "undisturbed")
+    undisturbed.make()
+    assert {name: value for name, value in world.files().items() if ".zarr/genus/" in name} == {
+        name: value for name, value in undisturbed.files().items() if ".zarr/genus/" in name
+    }
+
+
+class TestComputes:
+    def test_threads_of_this_process(self) -> None:
+        with open_compute(DaskSpec(mode="threads", n_workers=3)) as compute:
+            assert isinstance(compute, ThreadCompute)
+            assert compute.n_threads == 3
+            assert compute.dashboard is None
+
+    def test_a_cluster_has_a_dashboard(self, cluster: Compute) -> None:
+        assert str(cluster.dashboard).startswith("http://127.0.0.1:")
+
+    def test_its_workers_are_not_profiled(self, cluster: Compute) -> None:
+        """Under Python 3.11 the profiler deadlocks with threads that come and go."""
+        client = cluster.client  # type: ignore[attr-defined]  # this one's a ClusterCompute
+        profiled = client.run(lambda: dask.config.get("distributed.worker.profile.enabled"))
+        assert list(profiled.values()) == [False, False]
+
+    def test_a_running_scheduler(self, tmp_path: Path, cluster: Compute) -> None:
+        address = cluster.client.scheduler.address  # type: ignore[attr-defined]  # this one's a ClusterCompute
+        world = genus_world(tmp_path)
+        with open_compute(DaskSpec(mode="address", address=address)) as compute:
+            assert world.make(compute).made == len(list(world.plan.region.grid.tiles()))
+
+    def test_no_scheduler_at_the_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scs2_cubes.pipeline.cluster._CONNECT_SECONDS", 0.5)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        address = f"tcp://127.0.0.1:{port}"
+        with (
+            pytest.raises(ConfigurationError, match=f"no scheduler answers at {address}"),
+            open_compute(DaskSpec(mode="address", address=address)),
+        ):
+            pytest.fail("there is nobody")
+
+
+def test_native_arrays_are_cheap_to_send() -> None:
+    plan = planned(LANDES, 2)
+    assert len(pickle.dumps(replace(plan.native.arrays[0]))) < 5000

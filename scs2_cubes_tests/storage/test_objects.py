@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from scs2_cubes.core.specification import StorageSpec
+from scs2_cubes.errors import StorageError
+from scs2_cubes.storage import sweep
+from scs2_cubes.storage.objects import FsspecObjects, LocalObjects, Objects, open_objects
+from scs2_cubes_tests.storage.worlds import Place
+
+
+@pytest.fixture
+def objects(place: Place) -> Objects:
+    return open_objects(place.root, {})
+
+
+def finished_process() -> int:
+    """Id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+class TestEverywhere:
+    def test_put_get_delete(self, objects: Objects, place: Place) -> None:
+        assert objects.get("a/b") is None
+        objects.put("a/b", b"one")
+        objects.put("a/b", b"two")
+        assert objects.get("a/b") == b"two"
+        assert place.files() == {"a/b": b"two"}
+        objects.delete("a/b")
+        assert objects.get("a/b") is None
+        objects.delete("a/b")
+
+    def test_keys_of_one_folder(self, objects: Objects) -> None:
+        assert list(objects.keys("a")) == []
+        for key in ("a/2", "a/10", "a/b/3", "ab/4"):
+            objects.put(key, b"-")
+        assert list(objects.keys("a")) == ["a/10", "a/2"]
+        objects.delete("a/2")
+        assert list(objects.keys("a")) == ["a/10"]
+
+    def test_size(self, objects: Objects) -> None:
+        assert objects.size("a") == 0
+        objects.put("a/1", b"12345")
+        objects.put("a/b/2", b"678")
+        objects.put("ab/3", b"9")
+        assert objects.size("a") == 8
+
+    def test_move(self, objects: Objects, place: Place) -> None:
+        objects.put("a/1", b"1")
+        objects.put("a/b/2", b"2")
+        objects.move("a", "old/a")
+        assert place.files() == {"old/a/1": b"1", "old/a/b/2": b"2"}
+        objects.put("a/1", b"3")
+        with pytest.raises(StorageError, match="exists already"):
+            objects.move("a", "old/a")
+        assert objects.get("a/1") == b"3"
+
+    def test_url_is_where_other_libraries_find_it(self, objects: Objects) -> None:
+        objects.put("a/b", b"here")
+        filesystem, path = fsspec.core.url_to_fs(objects.url("a/b"))
+        assert filesystem.cat_file(path) == b"here"
+
+
+def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
+    """Objects in a folder are put by renaming, however the folder is written."""
+    objects = open_objects(f"file://{tmp_path}/with%20space", {})
+    assert isinstance(objects, LocalObjects)
+    objects.put("a/b", b"one")
+    assert (tmp_path / "with space" / "a" / "b").read_bytes() == b"one"
+
+
+class TestFolder:
+    def test_a_reader_never_sees_half(self, tmp_path: Path) -> None:
+        objects = LocalObjects(tmp_path)
+        versions = {bytes([number]) * 2_000_000 for number in range(4)}
+        objects.put("a", bytes(2_000_000))
+        done = threading.Event()
+        seen: set[bytes | None] = set()
+
+        def read() -> None:
+            while not done.is_set():
+                seen.add(objects.get("a"))
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        try:
+            for _ in range(25):
+                for version in versions:
+                    objects.put("a", version)
+        finally:
+            done.set()
+            for reader in readers:
+                reader.join()
+        assert seen
+        assert seen <= versions
+
+    def test_nothing_is_left_beside_the_objects(self, tmp_path: Path) -> None:
+        LocalObjects(tmp_path).put("a/b", b"one")
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "a" / "b"]
+
+    def test_a_failed_put_keeps_what_was_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        objects = LocalObjects(tmp_path)
+        objects.put("a", b"old")
+
+        def half(path: Path, value: bytes) -> int:
+            with path.open("wb") as file:
+                file.write(value[: len(value) // 2])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", half)
+        with pytest.raises(StorageError, match=re.escape(str(tmp_path / "a")) + ".*No space left"):
+            objects.put("a", b"newer")
+        assert objects.get("a") == b"old"
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a"]
+
+    def test_a_file_in_the_way_is_named(self, tmp_path: Path) -> None:
+        objects = LocalObjects(tmp_path)
+        objects.put("a", b"one")
+        with pytest.raises(StorageError, match=re.escape(str(tmp_path / "a" / "b"))):
+            objects.put("a/b", b"two")
+        assert objects.get("a") == b"one"
+
+    def test_a_folder_in_the_way_is_named(self, tmp_path: Path) -> None:
+        objects = LocalObjects(tmp_path)
+        objects.put("a/b", b"one")
+        with pytest.raises(StorageError, match=re.escape(str(tmp_path / "a"))):
+            objects.put("a", b"two")
+        with pytest.raises(StorageError, match=re.escape(str(tmp_path / "a"))):
+            objects.delete("a")
+        assert objects.get("a/b") == b"one"
+
+    def test_a_folder_is_no_object(self, tmp_path: Path) -> None:
+        objects = LocalObjects(tmp_path)
+        objects.put("a/b", b"one")
+        assert objects.get("a") is None
+        assert objects.get("a/b/c") is None
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+    def test_a_read_only_folder_is_named(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+        try:
+            with pytest.raises(StorageError, match=re.escape(str(tmp_path))):
+                LocalObjects(tmp_path).put("a/b", b"one")
+        finally:
+            tmp_path.chmod(0o700)
+
+
+class TestSweep:
+    def test_only_what_dead_processes_of_this_host_left(self, tmp_path: Path) -> None:
+        partial = tmp_path / ".partial"
+        partial.mkdir()
+        host, dead, hexadecimal = socket.gethostname(), finished_process(), "0123456789abcdef" * 2
+        left = partial / f"{host}-{dead}-{hexadecimal}"
+        kept = [
+            partial / f"{host}-{os.getpid()}-{hexadecimal}",
+            # A host whose name begins as this one's does.
+            partial / f"{host}-2-{dead}-{hexadecimal}",
+            partial / f"other-{dead}-{hexadecimal}",
+            partial / f"{host}-notes",
+            partial / f"{host}-my-notes",
+            tmp_path / f"{host}-{dead}-{hexadecimal}",
+        ]
+        for path in (left, *kept):
+            path.write_bytes(b"half")
+        sweep(StorageSpec(str(tmp_path)))
+        assert not left.exists()
+        assert all(path.exists() for path in kept)
+
+    def test_nothing_to_sweep(self, tmp_path: Path) -> None:
+        sweep(StorageSpec(str(tmp_path / "nothing")))
+        assert not (tmp_path / "nothing").exists()
+
+    def test_a_killed_writer_leaves_nothing_among_the_objects(self, tmp_path: Path) -> None:
+        program = """
+import os, sys
+from pathlib import Path
+from scs2_cubes.storage.objects import LocalObjects
+write = Path.write_bytes
+def killed(path, value):
+    write(path, value[:2])
+    os._exit(9)
+Path.write_bytes = killed
+LocalObjects(Path(sys.argv[1])).put("a/b", b"whole")
+"""
+        ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+        assert ended.returncode == 9
+        assert LocalObjects(tmp_path).get("a/b") is None
+        assert len(list((tmp_path / ".partial").iterdir())) == 1
+        sweep(StorageSpec(str(tmp_path)))
+        assert list((tmp_path / ".partial").iterdir()) == []
+
+
+class TestObjectStore:
+    class Refusing(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no type information
+        """A server that refuses everything."""
+
+        protocol = "refusing"
+
+        def _refuse(self, *_: Any, **__: Any) -> Any:
+            raise PermissionError("Access Denied")
+
+        cat_file = pipe_file = rm_file = ls = _refuse
+
+    def test_refusals_are_storage_errors_that_name_the_object(self) -> None:
+        fsspec.register_implementation("refusing", self.Refusing, clobber=True)
+        objects = FsspecObjects("refusing://bucket/cubes/", {})
+        for action in (
+            lambda: objects.get("a/b"),
+            lambda: objects.put("a/b", b""),
+            lambda: objects.delete("a/b"),
+            lambda: list(objects.keys("a/b")),
+        ):
+            with pytest.raises(StorageError, match=r"refusing://bucket/cubes/a/b.*Access Denied"):
+                action()
