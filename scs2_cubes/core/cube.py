@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scs2_cubes.core.grid import Grid
+from scs2_cubes.errors import GridError
 
 __all__ = ["CubeLayer", "CubeSchema", "TileRecord"]
 
@@ -47,6 +48,22 @@ class CubeSchema:
     """2 or 3."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """Global attributes that don't depend on the version of the content."""
+    chunk: tuple[int, int] | None = None
+    """(rows, columns) of a chunk, of which a tile is a multiple; None: one chunk is one tile."""
+
+    def __post_init__(self) -> None:
+        rows, cols = self.chunk_shape
+        if rows < 1 or cols < 1 or self.grid.tile_ny % rows or self.grid.tile_nx % cols:
+            # Chunks that two tiles share lose pixels where both are written at once.
+            raise GridError(
+                f"a tile of {self.grid.tile_ny} x {self.grid.tile_nx} pixels isn't a multiple of a chunk of {rows} x "
+                f"{cols} (rows x columns)"
+            )
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a chunk."""
+        return self.chunk or (self.grid.tile_ny, self.grid.tile_nx)
 
     def layer(self, name: str) -> CubeLayer:
         """The layer of that name. Raises KeyError where there is none."""

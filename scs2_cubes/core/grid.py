@@ -28,6 +28,10 @@ _COUNT_SLACK = 1e-9
 #: Largest edge of a partition in pixels: minutes of work for one Dagster run, which costs seconds to start.
 MAX_PARTITION_PIXELS = 8192
 
+#: Largest grid that can be meant: the world at 10 m has 8e12 pixels. A slip in spatial_res gives more, and a list of
+#: partitions that no memory holds.
+_MAX_PIXELS = 10**13
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -229,6 +233,9 @@ class Grid:
             msg = f"spatial_res must be positive, not {x_res} x {y_res}"
             raise GridError(msg)
         nx, ny = _count(east - west, x_res), _count(north - south, y_res)
+        if nx * ny > _MAX_PIXELS:
+            msg = f"spatial_res {x_res} x {y_res} makes {ny} x {nx} pixels of this bbox, which can't be meant"
+            raise GridError(msg)
         return cls(crs, west, south, float(x_res), float(y_res), nx, ny, tile_nx, tile_ny)
 
     @property

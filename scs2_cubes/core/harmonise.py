@@ -23,6 +23,16 @@ _DESCRIPTIONS = {
     Method.MAJORITY: "area-weighted majority; ties go to the class under the centre, then to the smallest code",
     Method.STD_CORRELATED: "area-weighted mean: errors taken as fully correlated",
     Method.STD_INDEPENDENT: "root of the area-weighted sum of squares: errors taken as independent",
+    Method.MIN: "smallest value under the footprint",
+    Method.MAX: "largest value under the footprint",
+    Method.MEDIAN: "area-weighted median of the values under the footprint",
+    Method.SUM: "area-weighted sum: totals are preserved",
+    Method.STD: "area-weighted standard deviation of the values under the footprint",
+    Method.VAR: "area-weighted variance of the values under the footprint",
+    Method.COUNT: "number of source pixels with a value under the footprint, as area",
+    Method.PROD: "product of the values under the footprint, each to the power of its share",
+    Method.FIRST: "first source pixel with a value under the footprint, row by row",
+    Method.LAST: "last source pixel with a value under the footprint, row by row",
 }
 
 
@@ -51,13 +61,19 @@ def layer_attributes(
     if variable.kind is Kind.CATEGORICAL:
         attrs |= _flags(variable, source)
     if statistic is not None:
-        attrs["cell_methods"] = f"{variable.ensemble_dim}: {_CF_METHODS[statistic]}"
+        attrs["cell_methods"] = f"{variable.ensemble_dim}: {_cell_method(statistic)}"
     if assumed is not None:
         attrs["assumed"] = f"no product description; taken for {assumed}"
     return attrs
 
 
-_CF_METHODS = {Statistic.MEAN: "mean", Statistic.MEDIAN: "median", Statistic.STD: "standard_deviation"}
+def _cell_method(statistic: Statistic) -> str:
+    """CF's name, from its appendix E; quantiles have none, so they are said in a comment, as CF provides."""
+    if statistic is Statistic.STD:
+        return "standard_deviation"
+    if statistic in {Statistic.MEAN, Statistic.MEDIAN}:
+        return str(statistic)
+    return f"point (comment: quantile {statistic.quantile})"
 
 
 def _direction(method: Method, *, coarsening: bool) -> str:

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scs2_cubes.core.grid import Lattice
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Location", "NativeArray", "NativeDataset", "RetryPolicy"]
+from scs2_cubes.core.grid import Lattice
+from scs2_cubes.errors import redact
+
+__all__ = ["Location", "NativeArray", "NativeCoordinate", "NativeDataset", "RetryPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Location:
     """Policy for every request."""
 
     def __repr__(self) -> str:
-        # Options may hold credentials.
-        return f"Location({self.url!r})"
+        # Options and address may hold credentials, and clusters log what their tasks are given.
+        return f"Location({redact(self.url)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,33 @@ class NativeArray:
     """CF add_offset."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """The other attributes, as stored."""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    """The attributes that describe how numbers are stored (``_FillValue``, ``scale_factor``, ``coordinates`` …)."""
     metadata: str = ""
     """The store's own metadata of the array (JSON), so that a worker opens it without asking again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeCoordinate:
+    """A small array of a source that doesn't lie on its lattice: time, members, the grid mapping."""
+
+    name: str
+    """Name in the store."""
+    dims: tuple[str, ...]
+    """Names of its dimensions; empty for a scalar."""
+    values: npt.NDArray[Any]
+    """Its numbers, as stored."""
+    attrs: Mapping[str, Any]
+    """All its attributes, as stored."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NativeCoordinate):
+            return NotImplemented
+        mine, theirs = (self.name, self.dims, self.attrs), (other.name, other.dims, other.attrs)
+        return mine == theirs and self.values.dtype == other.values.dtype and np.array_equal(self.values, other.values)
+
+    # Arrays and attributes can't be hashed.
+    __hash__ = None  # type: ignore[assignment]  # Python's own way of saying so
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +126,8 @@ class NativeDataset:
     """Name of the time dimension; None where time is a scalar or unknown."""
     times: tuple[str, ...] = ()
     """Time stamps, ISO 8601 without zone, in stored order; one for a scalar, empty where the source has none."""
+    coordinates: tuple[NativeCoordinate, ...] = ()
+    """Small arrays that don't lie on the lattice; for users' functions, which see what xarray would show them."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """Global attributes, as stored."""
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,9 @@ line would pay.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +16,26 @@ import numpy as np
 import numpy.typing as npt
 
 from scs2_cubes.core.grid import Window
-from scs2_cubes.core.transform import CopyOffset, IndexMap
+from scs2_cubes.core.transform import EDGE_TOLERANCE, CopyOffset, IndexMap, Nodes
 from scs2_cubes.core.variables import Kind, Statistic
 from scs2_cubes.errors import GridError, PlanError
 
 if TYPE_CHECKING:
-    from scs2_cubes.core.kernels import Mapping, SourcePlane
+    from scs2_cubes.core.kernels import Mapping as PixelMapping
+    from scs2_cubes.core.kernels import SourcePlane
 
-__all__ = ["Method", "aggregate", "choose_method", "resample"]
+__all__ = ["Method", "aggregate", "aggregate_each", "choose_method", "resample"]
 
 Array = npt.NDArray[Any]
 
 
 class Method(StrEnum):
-    """How the value of a target pixel is made from source pixels. See ``scs2_cubes.core.kernels`` for each rule."""
+    """How the value of a target pixel is made from source pixels. See ``scs2_cubes.core.kernels`` for each rule.
+
+    Those from MIN on summarise the valid source pixels x that share an area w > 0 (in source pixels) with the target
+    pixel's footprint; an edge within ``EDGE_TOLERANCE`` of a source edge lies on it. Like a mean, they have a value
+    where at least half of the footprint is valid; COUNT excepted.
+    """
 
     COPY = "copy"
     """The lattices coincide: the source pixel itself."""
@@ -42,30 +51,135 @@ class Method(StrEnum):
     """Standard deviation of the mean where errors are fully correlated: the area-weighted mean of the field."""
     STD_INDEPENDENT = "std_independent"
     """Standard deviation of the mean where errors are independent: root of the weighted sum of squares."""
+    MIN = "min"
+    """The smallest x."""
+    MAX = "max"
+    """The greatest x."""
+    MEDIAN = "median"
+    """The area-weighted lower median: the smallest x for which those not greater have at least half of sum(w)."""
+    SUM = "sum"
+    """sum(w x). A source pixel is shared out among its footprints, so that totals hold; nodata adds nothing."""
+    STD = "std"
+    """Root of VAR."""
+    VAR = "var"
+    """sum(w (x - m)²) / sum(w) with the area-weighted mean m: spread under the footprint (ddof = 0), not an error."""
+    COUNT = "count"
+    """sum(w): the valid area in source pixels; 0 where all is nodata, no value where all is outside the source."""
+    PROD = "prod"
+    """product(x ** w): what SUM is for logarithms.
+
+    So products of footprints multiply to the product of all, and where pixels nest it is the plain product. A pixel
+    counted wholly or not at all would count in several footprints, or leave some without any. No value where a part
+    of a negative pixel takes part.
+    """
+    FIRST = "first"
+    """The x with the smallest (row, column) in the source."""
+    LAST = "last"
+    """The x with the greatest (row, column) in the source."""
 
 
-#: Methods whose results are numbers that occur in the source.
-_SELECTING = frozenset({Method.COPY, Method.NEAREST, Method.MAJORITY})
+#: Methods whose results are pixels of the source, which must not be rounded.
+_SELECTING = frozenset({Method.COPY, Method.NEAREST, Method.MAJORITY, Method.FIRST, Method.LAST})
+
+#: Methods that give x, exactly, wherever all that they need is x.
+_IDEMPOTENT = (_SELECTING - {Method.COPY}) | {Method.BILINEAR, Method.MIN, Method.MAX, Method.MEDIAN}
+
+#: Methods that give x up to rounding wherever all that they need is x.
+_AVERAGING = frozenset({Method.MEAN, Method.STD_CORRELATED})
+
+#: ``interp_methods`` of the configuration.
+_REFINING = {"nearest": Method.NEAREST, "bilinear": Method.BILINEAR}
+
+#: ``agg_methods`` of the configuration.
+_COARSENING = {
+    "center": Method.NEAREST,
+    "count": Method.COUNT,
+    "first": Method.FIRST,
+    "last": Method.LAST,
+    "max": Method.MAX,
+    "mean": Method.MEAN,
+    "median": Method.MEDIAN,
+    "min": Method.MIN,
+    "mode": Method.MAJORITY,
+    "prod": Method.PROD,
+    "std": Method.STD,
+    "sum": Method.SUM,
+    "var": Method.VAR,
+}
 
 
-def choose_method(kind: Kind, index_map: IndexMap, error_model: str = "correlated") -> Method:
+def choose_method(
+    kind: Kind,
+    index_map: IndexMap,
+    error_model: str = "correlated",
+    refine: str | None = None,
+    coarsen: str | None = None,
+) -> Method:
     """The method for values of ``kind``; the dtype has no say.
 
     An ensemble is aggregated first and is continuous from then on. ``error_model``, ``correlated`` or
-    ``independent``, matters for standard deviations that are coarsened. Raises PlanError for another error model.
+    ``independent``, matters for means of standard deviations.
+
+    ``refine`` (``interp_methods``: nearest, bilinear) and ``coarsen`` (``agg_methods``: center, count, first, last,
+    max, mean, median, min, mode, prod, std, sum, var) override the kind's own method, each in its direction; where
+    the lattices coincide, pixels are copied all the same. ``mode`` needs whole numbers.
+
+    Raises PlanError for an unknown error model or name, and for a name that isn't for classes where the kind is
+    categorical: in both directions whatever the lattices, so that a configuration is right or wrong for all regions.
     """
     if error_model not in {"correlated", "independent"}:
         msg = f"error_model must be 'correlated' or 'independent', not {error_model!r}"
         raise PlanError(msg)
+    finer = _override("interp_methods", refine, kind, _REFINING)
+    coarser = _override("agg_methods", coarsen, kind, _COARSENING)
     if index_map.copy is not None:
         return Method.COPY
-    if kind is Kind.CATEGORICAL:
-        return Method.MAJORITY if index_map.coarsening else Method.NEAREST
     if not index_map.coarsening:
-        return Method.BILINEAR
+        return finer or (Method.NEAREST if kind is Kind.CATEGORICAL else Method.BILINEAR)
+    if coarser not in {None, Method.MEAN}:
+        return coarser
+    if kind is Kind.CATEGORICAL:
+        return Method.MAJORITY
     if kind is Kind.STANDARD_DEVIATION:
         return Method.STD_INDEPENDENT if error_model == "independent" else Method.STD_CORRELATED
     return Method.MEAN
+
+
+def _override(key: str, name: str | None, kind: Kind, methods: Mapping[str, Method]) -> Method | None:
+    """The method that ``name`` means under ``key`` of the configuration. Raises PlanError as choose_method does."""
+    if name is None:
+        return None
+    if name == "triangular":
+        msg = f"spatial_resample_params.{key}: 'triangular' isn't supported: use one of {', '.join(methods)}"
+        raise PlanError(msg)
+    if name not in methods:
+        close = get_close_matches(name, methods, n=1, cutoff=0)[0]
+        msg = f"spatial_resample_params.{key}: no method {name!r}; the nearest is {close!r} of {', '.join(methods)}"
+        raise PlanError(msg)
+    if kind is Kind.CATEGORICAL and methods[name] not in _SELECTING:
+        allowed = ", ".join(known for known, method in methods.items() if method in _SELECTING)
+        msg = (
+            f"spatial_resample_params.{key}: {name!r} would make numbers of class codes that mean no class, or another "
+            f"one: for a categorical variable use one of {allowed}"
+        )
+        raise PlanError(msg)
+    return methods[name]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """What :func:`resample` is asked for, its arguments checked; by their names there."""
+
+    plane: Array
+    plane_window: Window
+    nodata: float | None
+    index_map: IndexMap
+    target: Window
+    nodes: Nodes
+    method: Method
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.plane_window!r}"
 
 
 def resample(
@@ -78,24 +192,27 @@ def resample(
     nodata: float | None,
     dtype: npt.DTypeLike,
     fill: float,
+    nodes: Nodes | None = None,
 ) -> Array:
     """Values of the ``target`` window, shape (rows, columns), in ``dtype``, with ``fill`` where there is no value.
 
     ``plane`` (rows, columns) covers ``plane_window`` of the source lattice, at least the part of
     ``index_map.source_window(target)`` that counts: source pixels outside ``plane_window`` are outside. ``nodata`` is
     the source's number for "no value"; NaN is one always. Quantities are rounded to the nearest where ``dtype`` is an
-    integer. Raises GridError where ``plane`` doesn't have the shape of its window or the window leaves the source,
-    and PlanError where a number (a class code, ``fill``, a rounded quantity) doesn't fit ``dtype``.
+    integer. ``nodes``: ``index_map.nodes(target)``, which several planes of one tile may share.
+
+    Raises GridError where ``plane`` doesn't have the shape of its window, the window leaves the source or ``nodes``
+    aren't those of ``target``, and PlanError where a number (a class code, ``fill``, a rounded quantity) doesn't fit
+    ``dtype``.
     """
     _require_window(plane, plane_window, index_map)
     out = _filled(target, np.dtype(dtype), fill)
     if out.size == 0 or plane.size == 0:
         return out
-    plane = _machine_plane(plane)
-    if method in _SELECTING:
-        _select(plane, plane_window, index_map, target, method, nodata, out)
-    else:
-        _average(plane, plane_window, index_map, target, method, nodata, out)
+    nodes = index_map.nodes(target) if nodes is None else _required_nodes(nodes, index_map, target)
+    task = _Task(_machine_plane(plane), plane_window, nodata, index_map, target, nodes, method)
+    if not _spread(task, out):
+        _run_kernel(task, out)
     return out
 
 
@@ -105,6 +222,13 @@ def aggregate(members: Array, statistic: Statistic, *, nodata: float | None) -> 
     Any strides will do, so a transposed view needs no copy. Arithmetic is float64. Raises PlanError for other than
     three dimensions or no member.
     """
+    return aggregate_each(members, (statistic,), nodata=nodata)[statistic]
+
+
+def aggregate_each(
+    members: Array, statistics: Iterable[Statistic], *, nodata: float | None
+) -> dict[Statistic, npt.NDArray[np.float32]]:
+    """Several layers, as :func:`aggregate` makes them; all quantiles in one pass over the members."""
     if members.ndim != 3 or len(members) == 0:  # noqa: PLR2004  # the three dimensions of the message
         msg = f"an ensemble needs the dimensions (member, y, x) and at least one member, not shape {members.shape}"
         raise PlanError(msg)
@@ -112,64 +236,131 @@ def aggregate(members: Array, statistic: Statistic, *, nodata: float | None) -> 
 
     members = _machine_array(members)
     none, has_none = _nodata_of(members.dtype, nodata)
-    out = np.empty(members.shape[1:], np.float32)
-    if statistic is Statistic.MEDIAN:
-        kernels.ensemble_median(members, none, has_none, out)
-    elif statistic is Statistic.STD:
-        kernels.ensemble_std(members, none, has_none, np.empty(members.shape[2]), out)
-    else:
+    wanted = tuple(dict.fromkeys(statistics))
+    layers = {statistic: np.empty(members.shape[1:], np.float32) for statistic in wanted}
+    fractions = {statistic: statistic.quantile for statistic in wanted if statistic.quantile is not None}
+    if fractions:
+        quantiles = np.empty((len(fractions), *members.shape[1:]), np.float32)
+        kernels.ensemble_quantiles(members, none, has_none, np.array(list(fractions.values())), quantiles)
+        layers |= zip(fractions, quantiles, strict=True)
+    if Statistic.STD in layers:
+        kernels.ensemble_std(members, none, has_none, np.empty(members.shape[2]), layers[Statistic.STD])
+    if Statistic.MEAN in layers:
         total = np.empty(members.shape[2], _accumulator(members))
-        kernels.ensemble_mean(members, none, has_none, total, out)
-    return out
+        kernels.ensemble_mean(members, none, has_none, total, layers[Statistic.MEAN])
+    return layers
 
 
-def _select(
-    plane: Array,
-    plane_window: Window,
-    index_map: IndexMap,
-    target: Window,
-    method: Method,
-    nodata: float | None,
-    out: Array,
-) -> None:
-    """Write numbers that occur in the plane into ``out``."""
-    if plane.dtype.kind == "f" and (method is Method.MAJORITY or out.dtype.kind != "f"):
-        plane, nodata = _whole_codes(plane, nodata)
-    if method is Method.COPY:
-        bounds = _copy(plane, plane_window, _offset_of(index_map), target, nodata, out)
-    else:
-        from scs2_cubes.core import kernels  # noqa: PLC0415  # numba takes half a second to import
+def _spread(task: _Task, out: Array) -> bool:
+    """Where the plane holds one number and that settles every pixel, fill ``out`` and return True.
 
-        bounds = np.array(_extremes(plane.dtype)[::-1], plane.dtype)
-        kernel = kernels.majority if method is Method.MAJORITY else kernels.nearest
-        kernel(_source_plane(plane, plane_window, nodata), _mapping(index_map, target), bounds, out)
-    _require_fit(bounds, out.dtype, f"{method} of {plane_window!r}")
-
-
-def _average(
-    plane: Array,
-    plane_window: Window,
-    index_map: IndexMap,
-    target: Window,
-    method: Method,
-    nodata: float | None,
-    out: Array,
-) -> None:
-    """Write interpolated or averaged quantities into ``out``."""
+    Sea, and what lies outside a forest mask, is most of a country's tiles. Where the number is nodata, ``out`` stays
+    as it is. Otherwise one pixel is made by the kernel and repeated; that all would be the same is sure where no
+    footprint, and no neighbour in an interpolation, leaves the plane, and where the method doesn't round.
+    """
     from scs2_cubes.core import kernels  # noqa: PLC0415  # numba takes half a second to import
 
-    values = out if out.dtype in (np.float32, np.float64) else np.full(out.shape, np.nan)
-    source, mapping = _source_plane(plane, plane_window, nodata), _mapping(index_map, target)
-    if method is Method.BILINEAR:
-        kernels.bilinear(source, mapping, values)
+    if not kernels.holds_one_number(task.plane):
+        return False
+    none, has_none = _nodata_of(task.plane.dtype, task.nodata)
+    value = task.plane[0, 0]
+    if np.isnan(value) or (has_none and value == none):
+        # A count is 0 there.
+        return task.method is not Method.COUNT
+    if not _repeats(task.method, float(value), out.dtype) or not _covers(task):
+        return False
+    first = Window(task.target.row_start, task.target.row_start + 1, task.target.col_start, task.target.col_start + 1)
+    needed = task.index_map.source_window(first)
+    if needed is None:
+        return False
+    # Any part of the plane is as good as the one that the pixel needs.
+    plane = np.ascontiguousarray(task.plane[: needed.height, : needed.width])
+    pixel = out[:1, :1].copy()
+    nodes = task.index_map.nodes(first)
+    _run_kernel(replace(task, plane=plane, plane_window=needed, target=first, nodes=nodes), pixel)
+    out[...] = pixel
+    return True
+
+
+def _repeats(method: Method, value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether ``method`` gives the same number in ``dtype`` wherever all that it needs is ``value``."""
+    if method in _IDEMPOTENT:
+        return True
+    # A mean of n equal numbers is off by at most 2 n ulp of float64, each 2**-29 ulp of float32: it rounds to the same
+    # number unless a footprint has millions of pixels. A mean of zeros is zero.
+    same = dtype == np.float32 and abs(value) <= np.finfo(np.float32).max and float(np.float32(value)) == value
+    return method in _AVERAGING and (same or value == 0)
+
+
+def _covers(task: _Task) -> bool:
+    """Whether all that any pixel of the target may need lies in the plane."""
+    needed = task.index_map.source_window(task.target)
+    if needed is None or needed.intersection(task.plane_window) != needed:
+        return False
+    # What needs a pixel at the source's edge may need one beyond it too: the window has been clipped.
+    rows, columns = task.index_map.source.shape
+    if not (needed.row_start > 0 and needed.col_start > 0 and needed.row_stop < rows and needed.col_stop < columns):
+        return False
+    # A footprint that snaps to nothing has no value. Nor has one next to a node that lies nowhere: its size is NaN,
+    # which compares false.
+    return all(bool((size > 4 * EDGE_TOLERANCE).all()) for size in task.index_map.footprints(task.nodes))
+
+
+def _run_kernel(task: _Task, out: Array) -> None:
+    if task.method in _SELECTING:
+        _select(task, out)
     else:
-        kernels.area_weighted(source, mapping, method is Method.STD_INDEPENDENT, values)
+        _average(task, out)
+
+
+def _select(task: _Task, out: Array) -> None:
+    """Write numbers that occur in the plane into ``out``."""
+    method = task.method
+    if task.plane.dtype.kind == "f" and (method is Method.MAJORITY or out.dtype.kind != "f"):
+        plane, nodata = _whole_codes(task.plane, task.nodata)
+        task = replace(task, plane=plane, nodata=nodata)
+    if method is Method.COPY:
+        bounds = _copy(task.plane, task.plane_window, _offset_of(task.index_map), task.target, task.nodata, out)
+    else:
+        bounds = np.array(_extremes(task.plane.dtype)[::-1], task.plane.dtype)
+        _run_selecting(task, bounds, out)
+    _require_fit(bounds, out.dtype, str(task))
+
+
+def _run_selecting(task: _Task, bounds: Array, out: Array) -> None:
+    from scs2_cubes.core import kernels  # noqa: PLC0415  # numba takes half a second to import
+
+    source, mapping = _source_plane(task), _mapping(task)
+    if task.method is Method.MAJORITY:
+        kernels.majority(source, mapping, bounds, out)
+    elif task.method is Method.NEAREST:
+        kernels.nearest(source, mapping, bounds, out)
+    else:
+        kernels.footprint_end(source, mapping, task.method is Method.LAST, bounds, out)
+
+
+def _average(task: _Task, out: Array) -> None:
+    """Write interpolated, averaged or otherwise summarised quantities into ``out``."""
+    values = out if out.dtype in (np.float32, np.float64) else np.full(out.shape, np.nan)
+    _run_averaging(task, values)
     if values is not out:
         valid = ~np.isnan(values)
         numbers = np.rint(values[valid]) if out.dtype.kind != "f" else values[valid]
         if numbers.size:
-            _require_fit(np.array([numbers.min(), numbers.max()]), out.dtype, f"{method} of {plane_window!r}")
+            _require_fit(np.array([numbers.min(), numbers.max()]), out.dtype, str(task))
         out[valid] = numbers
+
+
+def _run_averaging(task: _Task, values: Array) -> None:
+    from scs2_cubes.core import kernels  # noqa: PLC0415  # numba takes half a second to import
+
+    source, mapping = _source_plane(task), _mapping(task)
+    if task.method is Method.BILINEAR:
+        kernels.bilinear(source, mapping, values)
+    elif task.method in _AVERAGING or task.method is Method.STD_INDEPENDENT:
+        kernels.area_weighted(source, mapping, task.method is Method.STD_INDEPENDENT, values)
+    else:
+        kernels.footprint_summary(source, mapping, kernels.Summary[task.method.name], values)
 
 
 def _copy(
@@ -202,20 +393,31 @@ def _offset_of(index_map: IndexMap) -> CopyOffset:
     return index_map.copy
 
 
-def _source_plane(plane: Array, plane_window: Window, nodata: float | None) -> SourcePlane:
+def _source_plane(task: _Task) -> SourcePlane:
     from scs2_cubes.core.kernels import SourcePlane  # noqa: PLC0415  # numba takes half a second to import
 
-    none, has_none = _nodata_of(plane.dtype, nodata)
-    return SourcePlane(plane, plane_window.row_start, plane_window.col_start, none, has_none)
+    none, has_none = _nodata_of(task.plane.dtype, task.nodata)
+    return SourcePlane(task.plane, task.plane_window.row_start, task.plane_window.col_start, none, has_none)
 
 
-def _mapping(index_map: IndexMap, target: Window) -> Mapping:
-    from scs2_cubes.core.kernels import Mapping  # noqa: PLC0415  # numba takes half a second to import
+def _mapping(task: _Task) -> PixelMapping:
+    from scs2_cubes.core.kernels import Mapping as PixelMapping  # noqa: PLC0415  # as above
 
-    nodes = index_map.nodes(target)
-    width, height = index_map.footprints(nodes)
-    row, col = target.row_start, target.col_start
-    return Mapping(nodes.u, nodes.v, width / 2, height / 2, nodes.step, row, col, index_map.same_crs)
+    nodes = task.nodes
+    width, height = task.index_map.footprints(nodes)
+    row, col = task.target.row_start, task.target.col_start
+    return PixelMapping(nodes.u, nodes.v, width / 2, height / 2, nodes.step, row, col, task.index_map.same_crs)
+
+
+def _required_nodes(nodes: Nodes, index_map: IndexMap, target: Window) -> Nodes:
+    step = index_map.step
+    row, col = target.row_start // step * step, target.col_start // step * step
+    shape = (target.row_stop - 1 - row) // step + 2, (target.col_stop - 1 - col) // step + 2
+    found = (nodes.row, nodes.col, nodes.step, nodes.u.shape)
+    if found != (row, col, step, shape):
+        msg = f"nodes from {found[:2]} with step {found[2]} and shape {found[3]} aren't those of {target!r}"
+        raise GridError(msg)
+    return nodes
 
 
 def _require_window(plane: Array, plane_window: Window, index_map: IndexMap) -> None:
@@ -283,7 +485,10 @@ def _whole_codes(plane: Array, nodata: float | None) -> tuple[Array, float]:
         valid &= plane != none
     bad = valid & ~((plane == np.rint(plane)) & (plane > low) & (plane <= high))
     if bad.any():
-        msg = f"{plane[bad][0]} isn't a class code: codes are whole numbers of at most 32 bits; is the kind right?"
+        msg = (
+            f"{plane[bad][0]} isn't a class code: codes are whole numbers of at most 32 bits; is the kind right? "
+            "A quantity that is picked (not averaged) needs a float dtype, and has no mode"
+        )
         raise PlanError(msg)
     return np.where(valid, plane, low).astype(np.int32), low
 

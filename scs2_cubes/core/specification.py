@@ -8,9 +8,19 @@ from typing import Any, Literal
 
 from scs2_cubes.core.grid import Partition, Region, partitions_of
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.core.variables import Product
+from scs2_cubes.core.variables import Product, Statistic
 
-__all__ = ["NATIVE_PARTITION", "Case", "DaskSpec", "DatasetSpec", "StorageSpec", "StoreSpec"]
+__all__ = [
+    "NATIVE_PARTITION",
+    "Case",
+    "DaskSpec",
+    "DatasetSpec",
+    "FunctionSpec",
+    "ResampleSpec",
+    "StorageSpec",
+    "StoreSpec",
+    "VariableOptions",
+]
 
 #: Key of the one partition of a dataset on its native grid.
 NATIVE_PARTITION = "native"
@@ -65,6 +75,50 @@ class DaskSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """A user's function, by value: it reaches workers that don't have its file."""
+
+    name: str
+    """Name of the function."""
+    module: str
+    """Name of the module, without folders and suffix."""
+    path: str
+    """Path of the module's file, for messages and tracebacks."""
+    source: str
+    """Text of the module: part of the data version."""
+    whole: bool = False
+    """``processing: whole``: the function isn't local in space, so it gets the whole region's window at once."""
+    timeout: float = 900.0
+    """Seconds that one call may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableOptions:
+    """What a configuration asks for one variable; None: as the kind has it."""
+
+    refine: str | None = None
+    """``interp_methods``: ``nearest`` or ``bilinear``, for target pixels not larger than the source's."""
+    coarsen: str | None = None
+    """``agg_methods``, by the schema's name, for target pixels larger than the source's: ``mean``, ``mode`` …"""
+    fill: float | None = None
+    """``fill_values``: the number stored where there is no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResampleSpec:
+    """``spatial_resample_params``."""
+
+    default: VariableOptions = VariableOptions()
+    """For every variable, where the configuration gives one value for all."""
+    variables: Mapping[str, VariableOptions] = field(default_factory=dict)
+    """By the variable's name in the cube."""
+    only: tuple[str, ...] | None = None
+    """``variables``: the variables that are resampled, and so are in the cube; None: all."""
+    error_model: str = "correlated"
+    """How errors of standard deviations go together where pixels are averaged: ``correlated`` or ``independent``."""
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetSpec:
     """An entry of ``datasets``: one cube on each of its regions."""
 
@@ -88,6 +142,20 @@ class DatasetSpec:
     """Zarr format of the cube: 2 or 3."""
     description: str = ""
     """For the asset's page."""
+    bbox: tuple[float, float, float, float] | None = None
+    """``open_params.bbox`` (west, south, east, north): the part of the source that is used; None: all of it."""
+    bbox_crs: str | None = None
+    """``open_params.crs``: the CRS of ``bbox``; None: the source's own."""
+    processing: FunctionSpec | None = None
+    """``custom_processing``: Dataset → Dataset, applied to each tile's window of the source."""
+    resampling: ResampleSpec = ResampleSpec()
+    """``spatial_resample_params``."""
+    statistics: Mapping[str, tuple[Statistic, ...]] = field(default_factory=dict)
+    """Ensemble variable → statistics of its members, each a layer of the cube; default: mean."""
+    zero_is_value: frozenset[str] = frozenset()
+    """Variables whose 0 is a value although the source declares it as nodata: ``zero: value``."""
+    chunks: tuple[int, int] | None = None
+    """``chunksize``: (rows, columns) of the cube's chunks; None: one chunk per tile."""
 
     @property
     def partitions(self) -> tuple[Partition, ...]:

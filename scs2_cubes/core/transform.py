@@ -170,13 +170,25 @@ def index_map(source: Lattice, target: Lattice) -> IndexMap:
     """Find out how ``target`` lies on ``source``: mesh, coarsening, copy.
 
     Where the CRS differ, the mesh is the widest whose bilinear interpolation is off by at most 0.00025 source pixels
-    from pyproj, judged at cell centres over the whole target. Raises GridError where a CRS isn't known to PROJ, or
-    where PROJ knows no transformation between the two.
+    from pyproj, judged at cell centres over the whole target. Raises GridError where a CRS isn't known to PROJ, where
+    PROJ knows no transformation between the two, or where the target lies across the 180° meridian or a pole.
     """
     same = _same_crs(source, target)
+    if not same and _crs(source.crs).is_geographic:
+        _require_no_seam(source, target)
     step = _LARGEST_STEP if same else _widest_step(source, target)
     copy = _copy_offset(source, target) if same else None
     return IndexMap(source, target, same, step, copy is None and _coarsens(source, target, affine=same), copy)
+
+
+def _require_no_seam(source: Lattice, target: Lattice) -> None:
+    """Refuse a target within which longitude jumps from 180° to -180°: between nodes it would pass through 0°."""
+    u, _ = _source_indices(source, target, _sampled(target.ny), _sampled(target.nx), affine=False)
+    half_turn = 180 / abs(source.dx)
+    jumps = [np.abs(np.diff(u, axis=axis)) for axis in (0, 1)]
+    if any(bool((jump[np.isfinite(jump)] > half_turn).any()) for jump in jumps):
+        msg = f"the target {target.bbox} in {target.crs} lies across the 180° meridian or a pole, which isn't supported"
+        raise GridError(msg)
 
 
 # Building a transformer takes 50 ms, and every plane of every tile needs the same one. A pure function of its

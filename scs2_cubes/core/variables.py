@@ -32,6 +32,20 @@ class Statistic(StrEnum):
     MEDIAN = "median"
     STD = "std"
     """Population standard deviation (ddof = 0), as ``numpy.nanstd`` has it by default."""
+    Q05 = "q05"
+    """Percentile, linear between members as ``numpy.nanquantile`` has it by default; so are the following."""
+    Q10 = "q10"
+    Q25 = "q25"
+    Q75 = "q75"
+    Q90 = "q90"
+    Q95 = "q95"
+
+    @property
+    def quantile(self) -> float | None:
+        """The fraction of members below; None for mean and standard deviation."""
+        if self is Statistic.MEDIAN:
+            return 0.5
+        return int(self.value[1:]) / 100 if self.value[0] == "q" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,8 @@ class Variable:
     """Dimension of the members, where the kind is ensemble."""
     time: str = "all"
     """Which steps are used unless the dataset selects others: ``all`` or ``last``."""
+    zero_is_value: bool = False
+    """True where 0 is a value although the source declares it as "no value"."""
 
 
 @dataclass(frozen=True, slots=True)

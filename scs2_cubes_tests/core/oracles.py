@@ -88,6 +88,39 @@ def majority(
     return centre if centre in tied else tied[0]
 
 
+def summary(
+    name: str, source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None
+) -> float | None:
+    """What becomes of the source pixels under a footprint, by the schema's ``name``, from the definitions in numpy."""
+    parts = [(area, number) for area, number in _parts(source, u, v, size, nodata) if number is not None]
+    areas, numbers = np.array([area for area, _ in parts]), np.array([number for _, number in parts])
+    if name == "count":
+        return float(areas.sum()) if _meets(source, u, v, size) else None
+    if len(parts) == 0 or areas.sum() < (0.5 - ON_EDGE) * size[0] * size[1]:
+        return None
+    if name == "median":
+        order = np.argsort(numbers)
+        return float(numbers[order][np.cumsum(areas[order]) >= (0.5 - ON_EDGE) * areas.sum()][0])
+    if name in {"var", "std"}:
+        variance = np.average((numbers - np.average(numbers, weights=areas)) ** 2, weights=areas)
+        return float(variance if name == "var" else np.sqrt(variance))
+    simple = {
+        "min": numbers.min(),
+        "max": numbers.max(),
+        "first": numbers[0],
+        "last": numbers[-1],
+        "sum": areas @ numbers,
+    }
+    return float(simple[name] if name in simple else np.prod(numbers**areas))
+
+
+def _meets(source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float]) -> bool:
+    return all(
+        centre + extent / 2 > ON_EDGE and centre - extent / 2 < length - ON_EDGE
+        for centre, extent, length in zip((v, u), size[::-1], source.shape, strict=True)
+    )
+
+
 def _parts(
     source: npt.NDArray[Any], u: float, v: float, size: tuple[float, float], nodata: float | None
 ) -> Iterator[tuple[float, float | None]]:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scs2_cubes.core.resample import aggregate
+from scs2_cubes.core.resample import aggregate, aggregate_each
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.errors import PlanError
 
@@ -16,6 +17,12 @@ ORACLES: dict[Statistic, Callable[..., Any]] = {
     Statistic.MEAN: np.nanmean,
     Statistic.MEDIAN: np.nanmedian,
     Statistic.STD: np.nanstd,
+    Statistic.Q05: partial(np.nanquantile, q=0.05),
+    Statistic.Q10: partial(np.nanquantile, q=0.1),
+    Statistic.Q25: partial(np.nanquantile, q=0.25),
+    Statistic.Q75: partial(np.nanquantile, q=0.75),
+    Statistic.Q90: partial(np.nanquantile, q=0.9),
+    Statistic.Q95: partial(np.nanquantile, q=0.95),
 }
 
 
@@ -68,6 +75,22 @@ def test_any_strides(statistic: Statistic) -> None:
     np.testing.assert_array_equal(
         aggregate(stored, statistic, nodata=-9999), aggregate(field, statistic, nodata=-9999)[::-1]
     )
+
+
+def test_several_at_once_are_those_one_by_one() -> None:
+    field = members("int16", 20, -9999)
+    asked = (Statistic.Q95, Statistic.STD, Statistic.Q05, Statistic.MEAN, Statistic.Q95)
+    found = aggregate_each(field, asked, nodata=-9999)
+    assert set(found) == set(asked)
+    for statistic, layer in found.items():
+        np.testing.assert_array_equal(layer, aggregate(field, statistic, nodata=-9999))
+    assert aggregate_each(field, (), nodata=-9999) == {}
+
+
+def test_an_infinite_member_is_no_quantile_but_its_own() -> None:
+    field = np.array([np.inf, 1.0, 3.0, 2.0, -np.inf]).reshape(5, 1, 1)
+    found = aggregate_each(field, (Statistic.MEDIAN, Statistic.Q25, Statistic.Q75, Statistic.Q95), nodata=None)
+    assert [float(layer[0, 0]) for layer in found.values()] == [2, 1, 3, np.inf]
 
 
 def test_big_endian() -> None:

@@ -32,6 +32,22 @@ GOLDEN: dict[tuple[int, str], str] = {
     (1, "std_correlated"): "58520b0cc434",
     (1, "std_independent"): "3c35f871109b",
     (1, "mean-3035"): "d7fd53f28c89",
+    (1, "footprint-min"): "8cb10f8f4b1b",
+    (1, "footprint-max"): "3e63cbda7670",
+    (1, "footprint-median"): "c37ce1a4f90b",
+    (1, "footprint-sum"): "ef0329b584f7",
+    (1, "footprint-std"): "b61447d0dec5",
+    (1, "footprint-var"): "42dfb00fa30c",
+    (1, "footprint-count"): "b3122d7eb485",
+    (1, "footprint-prod"): "06cef3b193ad",
+    (1, "footprint-first"): "969a9750d65c",
+    (1, "footprint-last"): "436c9c92e576",
+    (1, "q05"): "ea70a213ddcd",
+    (1, "q10"): "cce1b992cab7",
+    (1, "q25"): "061cbf05b8fd",
+    (1, "q75"): "c0c1f1907fe8",
+    (1, "q90"): "7886852af366",
+    (1, "q95"): "9855dfac6264",
 }
 
 
@@ -43,7 +59,7 @@ def _fingerprint(values: npt.NDArray[Any]) -> str:
 
 def _case(name: str) -> npt.NDArray[Any]:
     rng = np.random.Generator(np.random.PCG64(20150101))
-    if name in {"mean", "median", "std"}:
+    if name in {"mean", "median", "std"} or name.startswith("q"):
         members = rng.integers(1, 300, (20, 12, 11)).astype("int16")
         members[rng.random(members.shape) < 0.3] = -9999
         members[:, 3, 4] = -9999
@@ -52,8 +68,8 @@ def _case(name: str) -> npt.NDArray[Any]:
     mapping = index_map(source, TARGET)
     assert mapping.source_window(TARGET.window) is not None
     window = source.window
-    method = Method(name.removesuffix("-4326"))
-    if method in {Method.MAJORITY, Method.NEAREST}:
+    method = Method(name.removesuffix("-4326").removeprefix("footprint-"))
+    if method in {Method.MAJORITY, Method.NEAREST, Method.FIRST, Method.LAST}:
         codes = rng.integers(0, 5, source.shape).astype("uint8")
         codes[rng.random(source.shape) < 0.2] = 255
         return resample(codes, window, mapping, TARGET.window, method, nodata=255, dtype="uint8", fill=255)
@@ -63,6 +79,8 @@ def _case(name: str) -> npt.NDArray[Any]:
 
 
 CASES = ["majority", "nearest-4326", "bilinear-4326", "mean", "median", "std", "std_correlated", "std_independent"]
+SUMMARIES = ["min", "max", "median", "sum", "std", "var", "count", "prod", "first", "last"]
+CASES += [f"footprint-{name}" for name in SUMMARIES] + ["q05", "q10", "q25", "q75", "q90", "q95"]
 
 
 @pytest.mark.parametrize("name", [*CASES, "mean-3035"])

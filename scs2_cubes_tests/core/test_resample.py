@@ -72,8 +72,10 @@ def expected(
             number = oracles.majority(field, x, y, size, nodata)
         elif method is Method.STD_INDEPENDENT:
             number = oracles.independent_error(field, x, y, size, nodata)
-        else:
+        elif method in {Method.MEAN, Method.STD_CORRELATED}:
             number = oracles.mean(field, x, y, size, nodata)
+        else:
+            number = oracles.summary(str(method), field, x, y, size, nodata)
         if number is not None:
             result[place] = number
     return result
@@ -129,7 +131,7 @@ def test_independent_errors_average_out() -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("method", [Method.NEAREST, Method.BILINEAR, Method.MEAN, Method.MAJORITY])
+@pytest.mark.parametrize("method", [m for m in Method if m not in {Method.COPY, Method.STD_CORRELATED}])
 def test_tiles_equal_the_whole_bit_for_bit(name: str, method: Method) -> None:
     mapping = index_map(SOURCES[name], TARGET)
     field = quantities(SOURCES[name], "int16", -9999)
@@ -166,7 +168,8 @@ def test_any_lattices_match_the_definition(
     field[field == 3] = 256
     field[field == 4] = 512
     found = run(field, mapping, method, "float64", nodata=-9999)
-    np.testing.assert_allclose(found, expected(field, mapping, method, -9999), rtol=1e-9)
+    # A variance of equal numbers is zero, in the oracle but for rounding.
+    np.testing.assert_allclose(found, expected(field, mapping, method, -9999), rtol=1e-9, atol=1e-6)
 
 
 def one_pixel(block: list[list[int]], method: Method, size: int = 30, *, nodata: float | None = 255) -> int:
@@ -268,7 +271,7 @@ def test_outside_the_source_is_fill() -> None:
     assert np.isnan(found).all()
 
 
-@pytest.mark.parametrize("method", [Method.NEAREST, Method.MAJORITY, Method.COPY])
+@pytest.mark.parametrize("method", [Method.NEAREST, Method.MAJORITY, Method.COPY, Method.FIRST, Method.LAST])
 def test_codes_that_do_not_fit_are_named(method: Method) -> None:
     size = 30.0 if method is Method.COPY else 10.0
     mapping = index_map(Lattice(LAEA, 0.0, 3000.0, size, -size, 60, 60), TARGET)

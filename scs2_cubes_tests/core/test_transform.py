@@ -202,3 +202,10 @@ def test_unknown_crs_is_named() -> None:
 def test_empty_window_has_no_nodes(gami_map: IndexMap) -> None:
     with pytest.raises(GridError, match="empty"):
         gami_map.nodes(Window(5, 5, 0, 3))
+
+
+@pytest.mark.parametrize("target", [Lattice("EPSG:3832", 3_200_000.0, 100_000.0, 1000.0, -1000.0, 400, 200)])
+def test_target_across_the_antimeridian_is_refused(target: Lattice) -> None:
+    world = Lattice("EPSG:4326", -180.0, 90.0, 0.1, -0.1, 3600, 1800)
+    with pytest.raises(GridError, match="180° meridian"):
+        index_map(world, target)
