@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from scs2_cubes.config.connection import dask_spec, retry_policy
+from scs2_cubes.config.datasets import dataset_specs
 from scs2_cubes.config.document import parse_yaml
 from scs2_cubes.config.environment import substitute
-from scs2_cubes.config.grids import GridChoice, grid_choices
+from scs2_cubes.config.grids import grid_choices
 from scs2_cubes.config.layout import report_layout
 from scs2_cubes.config.masking import literal_secrets
-from scs2_cubes.config.models import Document, OpenParams, SingleSource
+from scs2_cubes.config.models import Document
 from scs2_cubes.config.problems import Problems, rendered
-from scs2_cubes.config.products import load_products, product_for
 from scs2_cubes.config.references import report_duplicates, report_store_references
 from scs2_cubes.config.regions import RegionGroup, region_groups
 from scs2_cubes.config.stores import storage_spec, store_specs
 from scs2_cubes.config.support import report_unsupported
-from scs2_cubes.config.validation import Sections, sections_of
+from scs2_cubes.config.validation import sections_of
 from scs2_cubes.core.grid import Region
-from scs2_cubes.core.specification import Case, DatasetSpec, StoreSpec
-from scs2_cubes.core.variables import Product
+from scs2_cubes.core.specification import Case
 from scs2_cubes.errors import ConfigurationError
 
 __all__ = ["dagster_home", "json_schema", "load_case"]
@@ -34,7 +33,7 @@ _DAGSTER_HOME = "DAGSTER_HOME"
 
 
 def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Case:
-    """Read and check a whole configuration. Reads the file and the tables that it names; no network.
+    """Read and check a whole configuration. Reads the file, and the tables and functions that it names; no network.
 
     ``path`` defaults to ``${SCS2_CONFIG}``, then to ``configs/scs2.yml`` in the working directory; ``environ`` to the
     process's environment. ``storage.root`` is relative to the working directory, all other paths to the file. Raises
@@ -55,13 +54,14 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
     report_layout(sections, grids, problems)
     retry = retry_policy(sections.general, problems)
     stores = store_specs(sections, folder, retry, problems)
+    datasets = dataset_specs(sections, grids, stores, folder, problems)
     storage = storage_spec(sections, Path.cwd(), problems)
     dask = dask_spec(sections.general, sections.dask, problems)
     if problems or storage is None:
         problems.raise_all()
     return Case(
         name=name,
-        datasets=_dataset_specs(sections, grids, stores),
+        datasets=datasets,
         stores=tuple(stores.values()),
         regions=_all_regions(groups),
         storage=storage,
@@ -97,34 +97,6 @@ def _read(name: str) -> str:
     except UnicodeDecodeError as error:
         message = f"{name}: the configuration file isn't UTF-8 text (byte {error.start}); save it as UTF-8"
         raise ConfigurationError(message) from error
-
-
-def _dataset_specs(
-    sections: Sections, grids: Mapping[int, GridChoice], stores: Mapping[str, StoreSpec]
-) -> tuple[DatasetSpec, ...]:
-    products = load_products()
-    return tuple(
-        _dataset_spec(cube, grids[index], stores[cube.store], product_for(cube.data_id, products))
-        for index, cube in sections.datasets.items()
-        if isinstance(cube, SingleSource)
-    )
-
-
-def _dataset_spec(cube: SingleSource, grid: GridChoice, store: StoreSpec, product: Product | None) -> DatasetSpec:
-    selection = cube.open_params or OpenParams()
-    names = selection.variable_names
-    return DatasetSpec(
-        identifier=cube.identifier,
-        store=store,
-        data_id=cube.data_id,
-        regions=grid.regions,
-        region_folders=grid.region_folders,
-        product=product,
-        time_range=(selection.time_range[0], selection.time_range[1]) if selection.time_range else None,
-        variable_names=(names,) if isinstance(names, str) else names,
-        zarr_format=cube.zarr_format,
-        description=f"{product.title if product else cube.identifier}: {cube.data_id} from {store.identifier}",
-    )
 
 
 def _all_regions(groups: Mapping[str, RegionGroup]) -> tuple[Region, ...]:

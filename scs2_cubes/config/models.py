@@ -7,13 +7,9 @@ except where a store's or a merge's own parameters stand.
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
-from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from scs2_cubes.config.shapes import (
     Integer,
@@ -23,9 +19,22 @@ from scs2_cubes.config.shapes import (
     OneOrSeveral,
     absent_as_empty,
 )
+from scs2_cubes.config.values import (
+    Aggregation,
+    Bbox,
+    Crs,
+    Identifier,
+    Interpolation,
+    MemorySize,
+    PositiveInteger,
+    PositiveNumber,
+    TimeRange,
+)
+from scs2_cubes.core.variables import Statistic
 
 __all__ = [
     "Bounded",
+    "ChunkSize",
     "Cube",
     "CustomProcessing",
     "Dask",
@@ -45,16 +54,6 @@ __all__ = [
     "VariableSource",
 ]
 
-Identifier = Annotated[str, Field(min_length=1)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
-PositiveInteger = Annotated[Integer, Field(ge=1)]
-Interpolation = Literal["nearest", "bilinear", "triangular", "0", "1"]
-Aggregation = Literal[
-    "center", "count", "first", "last", "max", "mean", "median", "mode", "min", "prod", "std", "sum", "var"
-]
-_MEMORY_SIZE = re.compile(r"auto|\d+(\.\d+)? ?([kMGTP]i?)?B?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?)?")
-
 
 class Section(BaseModel):
     """Base of all sections: immutable, unknown keys refused, input never repeated in an error."""
@@ -62,67 +61,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=True
     )
-
-
-def _iso_date(value: object) -> object:
-    """YAML reads an unquoted 2020-01-01 as a date; both spellings mean the same here."""
-    if isinstance(value, dt.datetime):
-        value = value.replace(tzinfo=None).isoformat()
-    elif isinstance(value, dt.date):
-        value = value.isoformat()
-    if isinstance(value, str):
-        if not _DATE.fullmatch(value):
-            message = "should be a date such as 2020-01-01, or null"
-            raise ValueError(message)
-        dt.datetime.fromisoformat(value)
-    return value
-
-
-def _in_order(value: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    first, last = value
-    if first and last and dt.datetime.fromisoformat(first[:10]) > dt.datetime.fromisoformat(last[:10]):
-        message = "should be the first date, then the last one"
-        raise ValueError(message)
-    return value
-
-
-def _known_crs(value: str) -> str:
-    try:
-        crs = CRS.from_user_input(value)
-    except CRSError as error:
-        message = "unknown CRS: should be one that PROJ knows, such as EPSG:3035"
-        raise ValueError(message) from error
-    if not (crs.is_projected or crs.is_geographic):
-        message = f"should be a projected or geographic CRS ({crs.name} is neither)"
-        raise ValueError(message)
-    return value
-
-
-def _upright(value: tuple[float, ...]) -> tuple[float, ...]:
-    west, south, east, north = value
-    if west >= east or south >= north:
-        message = f"should be west, south, east, north; here {'west >= east' if west >= east else 'south >= north'}"
-        raise ValueError(message)
-    return value
-
-
-def _memory_size(value: str) -> str:
-    if not _MEMORY_SIZE.fullmatch(value):
-        message = "should be auto, or a size such as 4GiB"
-        raise ValueError(message)
-    return value
-
-
-def _as_text(value: object) -> object:
-    """A number where a string is wanted: xcube's short names 0 and 1, or bytes."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-IsoDate = Annotated[str | None, BeforeValidator(_iso_date)]
-Crs = Annotated[str, AfterValidator(_known_crs)]
-Bbox = Annotated[tuple[Number, ...], Field(min_length=4, max_length=4), AfterValidator(_upright)]
-MemorySize = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory_size)]
-TimeRange = Annotated[tuple[IsoDate, ...], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
 
 
 class OpenParams(Section):
@@ -134,34 +72,78 @@ class OpenParams(Section):
     """First and last date, inclusive, ISO 8601; null: open."""
     variable_names: OneOrSeveral[Identifier] | None = None
     """Which variables."""
+    bbox: Bbox | None = None
+    """West, south, east, north: the part of the source that is used; null: all of it."""
+    crs: Crs | None = None
+    """CRS of ``bbox``; null: the source's own."""
+
+    @model_validator(mode="after")
+    def _crs_has_a_bbox(self) -> OpenParams:
+        if self.crs and not self.bbox:
+            message = "crs is the CRS of bbox, and there is none; leave it out, or say bbox"
+            raise ValueError(message)
+        return self
 
 
 class CustomProcessing(Section):
-    """A function Dataset → Dataset, applied right after opening. Not supported yet."""
+    """A function Dataset → Dataset, applied right after opening."""
 
-    module_path: str
-    """Python file, relative to the configuration file."""
-    function_name: str
-    """Function in it."""
+    module_path: Identifier
+    """Python file, relative to the configuration file; ``.py`` may be left out. It's read when the configuration is."""
+    function_name: Identifier
+    """Function that is defined at its top level."""
+    timeout: PositiveNumber = 900.0
+    """Extension: seconds that one call may take."""
+    processing: Literal["tile", "whole"] = "tile"
+    """Extension: what the function gets. ``tile``: each tile's window of the source, so it must be local in space;
+    ``whole``: the whole region's window at once."""
 
 
 class SpatialResampling(Section):
-    """Methods for the resampling in space. Not supported yet."""
+    """Methods for the resampling in space. Default: what the kind of each variable asks for.
 
-    interp_methods: OneOrEach[Annotated[Interpolation, BeforeValidator(_as_text)]] | None = None
-    """How to interpolate; one for all, or by variable."""
+    A method that computes with class codes is refused: for classes only nearest, center, first, last and mode will do.
+    """
+
+    # NaN is the usual fill of floats.
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    interp_methods: OneOrEach[Interpolation] | None = None
+    """How to interpolate, where target pixels aren't larger than the source's: ``nearest`` (0) or ``bilinear`` (1);
+    one for all, or by variable. ``triangular`` isn't supported."""
     agg_methods: OneOrEach[Aggregation] | None = None
-    """How to aggregate; one for all, or by variable."""
+    """How to aggregate, where target pixels are larger than the source's; one for all, or by variable."""
     fill_values: OneOrEach[Number] | None = None
     """Stored where there is no value; one for all, or by variable."""
     recover_nans: OneOrEach[bool] | None = None
     """Older name of ``prevent_nan_propagations``."""
     prevent_nan_propagations: OneOrEach[bool] | None = None
-    """Whether missing neighbours are left out."""
+    """Whether missing neighbours are left out. Accepted without effect: they always are, so that a missing value never
+    spreads, also where this says false."""
     variables: OneOrSeveral[Identifier] | None = None
-    """Which variables."""
+    """Which variables are resampled, and so are in the cube; null: all."""
     tile_size: OneOrPair[PositiveInteger] | None = None
-    """Chunks, x and y."""
+    """Accepted where it equals the grid's own ``tile_size``; a pair is x, y."""
+    error_model: Literal["correlated", "independent"] = "correlated"
+    """Extension: how errors of standard deviations go together where pixels are averaged."""
+
+
+class ChunkSize(Section):
+    """Pixels of an output chunk. The grid's tile has to be a multiple of it: a tile is the unit of writing.
+
+    Default: the grid's tile. Rows are called y or lat, columns x or lon, as the grid's CRS has it; either is accepted.
+    """
+
+    y: PositiveInteger | None = None
+    """Rows."""
+    x: PositiveInteger | None = None
+    """Columns."""
+    lat: PositiveInteger | None = None
+    """Rows."""
+    lon: PositiveInteger | None = None
+    """Columns."""
+    time: PositiveInteger | None = None
+    """Time steps; only 1 is supported."""
 
 
 class TemporalResampling(Section):
@@ -211,15 +193,15 @@ class Cube(Section):
     Extension: a list of ``grid_mappings``, or a table of regions, makes one cube in each region's folder.
     """
     custom_processing: CustomProcessing | None = None
-    """Function applied right after opening. Not supported yet."""
+    """Function applied right after opening."""
     spatial_resample_params: SpatialResampling | None = None
-    """Methods for the resampling in space. Not supported yet."""
+    """Methods for the resampling in space."""
     temporal_resample_params: TemporalResampling | None = None
     """Resampling in time. Not supported yet."""
     format_id: Literal["zarr", "netcdf", "levels"] = "zarr"
     """Format of the output. Only zarr is supported yet."""
-    chunksize: dict[str, PositiveInteger] | None = None
-    """Output chunks by dimension. Not supported yet; chunks are the grid's tiles."""
+    chunksize: ChunkSize | None = None
+    """Output chunks by dimension; default: the grid's tiles."""
     xr_merge_params: dict[str, Any] | None = None
     """For the merge of several sources. Not supported yet."""
     zarr_format: Literal[2, 3] = 2
@@ -235,6 +217,11 @@ class SingleSource(Cube):
     """Which of the store's datasets."""
     open_params: OpenParams | None = None
     """What to take from the source."""
+    statistics: dict[str, OneOrSeveral[Statistic]] | None = None
+    """Extension: ensemble variable → statistics of its members, each a layer of the cube; default: mean."""
+    zero: dict[str, Literal["nodata", "value"]] | None = None
+    """Extension: variable → whether its 0 is ``nodata``, where the source declares it so, or a ``value`` all the same;
+    default: what the product's description says."""
 
 
 class MultiSource(Cube):

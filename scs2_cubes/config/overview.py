@@ -10,7 +10,7 @@ from typing import Any
 from scs2_cubes.config.load import load_case
 from scs2_cubes.config.masking import masked, without_secrets
 from scs2_cubes.core.grid import Region
-from scs2_cubes.core.specification import Case, DatasetSpec, StoreSpec
+from scs2_cubes.core.specification import Case, DatasetSpec, FunctionSpec, ResampleSpec, StoreSpec
 
 __all__ = ["describe", "effective"]
 
@@ -55,10 +55,52 @@ def _dataset(dataset: DatasetSpec) -> dict[str, Any]:
         "open_params": {
             "time_range": list(dataset.time_range) if dataset.time_range else None,
             "variable_names": list(dataset.variable_names) if dataset.variable_names else None,
+            "bbox": list(dataset.bbox) if dataset.bbox else None,
+            "crs": dataset.bbox_crs,
         },
+        "custom_processing": _processing(dataset.processing) if dataset.processing else None,
+        "spatial_resample_params": _resampling(dataset.resampling),
+        "statistics": {name: [str(one) for one in several] for name, several in dataset.statistics.items()},
+        "zero": dict.fromkeys(sorted(dataset.zero_is_value | _zeros_of_product(dataset)), "value"),
         "format_id": "zarr",
+        "chunksize": {"y": dataset.chunks[0], "x": dataset.chunks[1]} if dataset.chunks else None,
         "zarr_format": dataset.zarr_format,
     }
+
+
+def _zeros_of_product(dataset: DatasetSpec) -> frozenset[str]:
+    variables = dataset.product.variables if dataset.product else ()
+    return frozenset(variable.name for variable in variables if variable.zero_is_value)
+
+
+def _processing(function: FunctionSpec) -> dict[str, Any]:
+    return {
+        "module_path": function.path,
+        "function_name": function.name,
+        "timeout": function.timeout,
+        "processing": "whole" if function.whole else "tile",
+    }
+
+
+def _resampling(resampling: ResampleSpec) -> dict[str, Any]:
+    return {
+        "interp_methods": _one_or_each(resampling, "refine"),
+        "agg_methods": _one_or_each(resampling, "coarsen"),
+        "fill_values": _one_or_each(resampling, "fill"),
+        # Whatever the file says: a missing value never spreads here.
+        "prevent_nan_propagations": True,
+        "variables": list(resampling.only) if resampling.only else None,
+        "error_model": resampling.error_model,
+    }
+
+
+def _one_or_each(resampling: ResampleSpec, option: str) -> Any:
+    """One value for all variables, or one by variable, as the schema has it; None where the kinds decide."""
+    for_all = getattr(resampling.default, option)
+    if for_all is not None:
+        return for_all
+    each = {name: getattr(options, option) for name, options in resampling.variables.items()}
+    return {name: value for name, value in each.items() if value is not None} or None
 
 
 def _storage(case: Case) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from scs2_cubes.config.problems import Problems
 from scs2_cubes.config.validation import report_errors
 from scs2_cubes.core.variables import Kind, LegendEntry, Product, Variable
 
-__all__ = ["load_products", "parse_product", "product_for"]
+__all__ = ["is_storable", "load_products", "parse_product", "product_for"]
 
 _PACKAGE = "scs2_cubes.products"
 _Name = Annotated[str, Field(min_length=1)]
@@ -46,6 +46,7 @@ class _Variable(Section):
     aliases: tuple[_Name, ...] = ()
     ensemble_dim: str | None = None
     time: Literal["all", "last"] = "all"
+    zero: Literal["nodata", "value"] = "nodata"
 
     @model_validator(mode="after")
     def _holds_together(self) -> _Variable:
@@ -123,6 +124,7 @@ def _variable(model: _Variable) -> Variable:
         aliases=model.aliases,
         ensemble_dim=model.ensemble_dim,
         time=model.time,
+        zero_is_value=model.zero == "value",
     )
 
 
@@ -132,22 +134,27 @@ def _contradiction(variable: _Variable) -> str:
     codes = [entry.code for entry in variable.legend]
     smallest, largest = variable.valid_range or (0, 0)
     checks = (
-        (_is_storable(variable.fill, dtype), f"fill {variable.fill:g} can't be stored as {dtype}"),
+        (is_storable(variable.fill, dtype), f"fill {variable.fill:g} can't be stored as {dtype}"),
         ((variable.kind == "categorical") == bool(codes), "a categorical variable has a legend, and no other one has"),
         (codes == sorted(set(codes)), "the legend's codes should be in ascending order, each once"),
         (not {variable.fill, variable.nodata} & set(codes), "fill and nodata can't be a class of the legend"),
-        (all(_is_storable(code, dtype) for code in codes), f"a code of the legend can't be stored as {dtype}"),
+        (all(is_storable(code, dtype) for code in codes), f"a code of the legend can't be stored as {dtype}"),
         (
             (variable.kind == "ensemble") == (variable.ensemble_dim is not None),
             "a variable of kind ensemble has an ensemble_dim, and no other one has",
+        ),
+        (
+            variable.zero == "nodata" or 0 not in {variable.fill, variable.nodata},
+            "where zero is a value, neither fill nor nodata can be 0",
         ),
         (smallest <= largest, "valid_range should be the smallest value, then the largest"),
     )
     return next((text for holds, text in checks if not holds), "")
 
 
-def _is_storable(value: float, dtype: np.dtype[np.generic]) -> bool:
+def is_storable(value: float, dtype: np.dtype[np.generic]) -> bool:
+    """Whether an array of ``dtype`` can hold ``value``: for floats anything, for integers what is one and in range."""
     if dtype.kind == "f":
         return True
     limits = np.iinfo(dtype.name)
-    return not math.isnan(value) and value == round(value) and limits.min <= value <= limits.max
+    return math.isfinite(value) and value == round(value) and limits.min <= value <= limits.max

@@ -18,10 +18,7 @@ __all__ = ["report_unsupported"]
 #: Key path → what isn't supported yet, wherever the key has a value at all.
 _REFUSED_KEYS: Mapping[str, str] = {
     "datasets[].variables": "a cube from several sources",
-    "datasets[].custom_processing": "custom processing",
-    "datasets[].spatial_resample_params": "choosing the resampling in space",
     "datasets[].temporal_resample_params": "resampling in time",
-    "datasets[].chunksize": "choosing chunks other than the grid's tiles",
     "datasets[].xr_merge_params": "merging several sources",
     "preload_datasets[]": "preloading",
 }
@@ -34,7 +31,7 @@ _SOURCES: Mapping[str, frozenset[str]] = {"stac": frozenset({"url", "href_rewrit
 _STORAGES: Mapping[str, frozenset[str]] = {"file": frozenset({"root"})}
 _OPEN_PARAMS = frozenset(OpenParams.model_fields)
 #: Parameters of stores in the schema that people have.
-_OTHER_OPEN_PARAMS = frozenset({"bbox", "crs", "spatial_res", "point", "bbox_width", "tile_size"})
+_OTHER_OPEN_PARAMS = frozenset({"spatial_res", "point", "bbox_width", "tile_size"})
 
 
 def report_unsupported(values: Mapping[str, Any], sections: Sections, problems: Problems) -> None:

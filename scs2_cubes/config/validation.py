@@ -95,7 +95,7 @@ def _explained(model: type[BaseModel], details: ErrorDetails, path: KeyPath, pro
     if kind == "missing":
         return "required key is missing"
     shown = problems.shown(path)
-    if kind == "literal_error":
+    if kind in {"literal_error", "enum"}:
         allowed = _EXPECTED_NAME.findall(details["ctx"]["expected"]) or re.findall(r"\d+", details["ctx"]["expected"])
         return f"{shown} isn't one of the values that are possible here; {nearest(shown, allowed)}"
     wording = _worded(details)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from scs2_cubes.config import dagster_home, describe, effective, json_schema, load_case
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.core.specification import DaskSpec
+from scs2_cubes.core.specification import DaskSpec, ResampleSpec
 from scs2_cubes.errors import ConfigurationError
 from scs2_cubes_tests.config.conftest import World
 
@@ -117,8 +119,23 @@ def test_demo_configuration_goes_where_the_environment_says(tmp_path: Path) -> N
 
 
 def test_everything_is_frozen(world: World) -> None:
+    (world.folder / "functions.py").write_text("def modify(dataset): ...\n", encoding="utf-8")
+    world.data["datasets"][0]["custom_processing"] = {"module_path": "functions.py", "function_name": "modify"}
+    world.data["datasets"][0]["spatial_resample_params"] = {"fill_values": 0}
     case = world.load()
-    for value in (case, case.datasets[0], case.stores[0], case.storage, case.regions[0], case.regions[0].grid):
+    gami = case.datasets[0]
+    for value in (
+        case,
+        gami,
+        gami.processing,
+        gami.resampling,
+        gami.resampling.default,
+        case.stores[0],
+        case.storage,
+        case.regions[0],
+        case.regions[0].grid,
+    ):
+        assert dataclasses.is_dataclass(value)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, "other")
 
@@ -222,6 +239,22 @@ def test_open_time_range(world: World) -> None:
     assert gami.variable_names == ("a", "b")
 
 
+def test_part_of_the_source(world: World) -> None:
+    world.data["datasets"][0]["open_params"] = {"bbox": [-1.25, 43, 0.5, 44.8], "crs": "EPSG:4326"}
+    world.data["datasets"][1]["open_params"] = {"bbox": ["3401404", 2346797, 3556068, 2539337]}
+    gami, genus = world.load().datasets
+    assert (gami.bbox, gami.bbox_crs) == ((-1.25, 43.0, 0.5, 44.8), "EPSG:4326")
+    assert (genus.bbox, genus.bbox_crs) == ((3401404.0, 2346797.0, 3556068.0, 2539337.0), None)
+
+
+def test_nothing_asked_for_is_nothing_set(world: World) -> None:
+    gami = world.load().datasets[0]
+    assert (gami.bbox, gami.bbox_crs, gami.processing, gami.chunks) == (None, None, None, None)
+    assert gami.resampling == ResampleSpec()
+    assert gami.statistics == {}
+    assert gami.zero_is_value == frozenset()
+
+
 @pytest.mark.parametrize(
     ("general", "policy"),
     [
@@ -293,3 +326,88 @@ def test_effective_configuration_is_plain_and_has_the_defaults(world: World) -> 
     assert plain["general"]["retry"]["max_attempts"] == 10
     assert plain["data_stores"][0]["store_params"]["root"] == str(world.folder / "data")
     assert describe(world.load()) == plain
+
+
+EVERYTHING: dict[str, Any] = {
+    "open_params": {
+        "time_range": None,
+        "variable_names": ["forest_age"],
+        "bbox": [0.0, 1.0, 2.0, 3.0],
+        "crs": "EPSG:4326",
+    },
+    "spatial_resample_params": {
+        "interp_methods": "bilinear",
+        "agg_methods": {"forest_age": "median"},
+        "fill_values": {"forest_age": -1.0},
+        "prevent_nan_propagations": True,
+        "variables": ["forest_age"],
+        "error_model": "independent",
+    },
+    "statistics": {"forest_age": ["mean", "q25"]},
+    "zero": {"forest_age": "value"},
+    "chunksize": {"y": 1024, "x": 512},
+}
+
+
+def test_effective_configuration_shows_all_and_can_be_read_again(world: World) -> None:
+    world.data["datasets"][0] |= EVERYTHING
+    plain = effective(world.write(), environ={})
+    assert yaml.safe_load(yaml.safe_dump(plain)) == plain
+    shown = {key: plain["datasets"][0][key] for key in EVERYTHING}
+    assert shown == EVERYTHING
+    assert plain["datasets"][0]["custom_processing"] is None
+    before = world.load().datasets[0]
+    world.data["datasets"][0] |= shown
+    assert world.load().datasets[0] == before
+
+
+def test_effective_configuration_of_a_function(world: World) -> None:
+    (world.folder / "functions.py").write_text("def modify(dataset): ...\n", encoding="utf-8")
+    world.data["datasets"][0]["custom_processing"] = {"module_path": "functions", "function_name": "modify"}
+    plain = effective(world.write(), environ={})
+    assert plain["datasets"][0]["custom_processing"] == {
+        "module_path": str(world.folder / "functions.py"),
+        "function_name": "modify",
+        "timeout": 900.0,
+        "processing": "tile",
+    }
+    assert yaml.safe_load(yaml.safe_dump(plain)) == plain
+
+
+def test_effective_configuration_without_any_of_it(world: World) -> None:
+    dataset = effective(world.write(), environ={})["datasets"][0]
+    assert dataset["spatial_resample_params"] == {
+        "interp_methods": None,
+        "agg_methods": None,
+        "fill_values": None,
+        "prevent_nan_propagations": True,
+        "variables": None,
+        "error_model": "correlated",
+    }
+    assert (dataset["statistics"], dataset["zero"], dataset["chunksize"]) == ({}, {}, None)
+    assert dataset["open_params"] == {"time_range": None, "variable_names": None, "bbox": None, "crs": None}
+
+
+def test_effective_configuration_shows_the_zeros_of_the_product(world: World) -> None:
+    case = world.load()
+    product = case.datasets[0].product
+    assert product is not None
+    variables = tuple(dataclasses.replace(variable, zero_is_value=True) for variable in product.variables)
+    gami = dataclasses.replace(case.datasets[0], product=dataclasses.replace(product, variables=variables))
+    plain = describe(dataclasses.replace(case, datasets=(gami,)))
+    assert plain["datasets"][0]["zero"] == {"forest_age": "value"}
+
+
+def test_json_schema_says_what_can_be_said() -> None:
+    definitions = json_schema()["$defs"]
+    processing = definitions["CustomProcessing"]
+    assert set(processing["properties"]) == {"module_path", "function_name", "timeout", "processing"}
+    assert set(processing["required"]) == {"module_path", "function_name"}
+    assert processing["properties"]["timeout"]["default"] == 900
+    assert processing["properties"]["processing"]["enum"] == ["tile", "whole"]
+    assert set(definitions["ChunkSize"]["properties"]) == {"y", "x", "lat", "lon", "time"}
+    assert definitions["SpatialResampling"]["properties"]["error_model"]["enum"] == ["correlated", "independent"]
+    assert {"bbox", "crs"} <= set(definitions["OpenParams"]["properties"])
+    assert {"statistics", "zero"} <= set(definitions["SingleSource"]["properties"])
+    assert definitions["Statistic"]["enum"] == ["mean", "median", "std", "q05", "q10", "q25", "q75", "q90", "q95"]
+    assert "Not supported yet" not in json.dumps([definitions["CustomProcessing"], definitions["SpatialResampling"]])

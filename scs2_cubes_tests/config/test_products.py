@@ -155,6 +155,7 @@ def test_a_product_that_holds_together() -> None:
         ("code: 1,", "code: 300,", "variables[0]: a code of the legend can't be stored as uint8"),
         ("kind: categorical", "kind: categorical\n    ensemble_dim: m", "variables[0]: a variable of kind ensemble has an ensemble_dim, and no other one has"),
         ("kind: categorical", "kind: categorical\n    valid_range: [2, 1]", "variables[0]: valid_range should be the smallest value, then the largest"),
+        ("long_name: Codes", "long_name: Codes\n    zero: valu", "variables[0].zero: 'valu' isn't one of the values that are possible here; did you mean 'value'?"),
         ('"#000000"', '"black"', "variables[0].legend[0].colour: "),
     ],
 )  # fmt: skip
@@ -165,3 +166,40 @@ def test_refused(old: str, new: str, line: str) -> None:
     first, *lines = str(refused.value).split("\n")
     assert first.startswith("scs2_cubes/products/a.yml can't be used (")
     assert any(found.startswith(f"  {line}") for found in lines)
+
+
+COVER = """
+title: Cover
+code_version: 1
+data_ids: ["cover"]
+licence: see references
+variables:
+  - {name: cover, kind: continuous, dtype: float32, fill: .nan, long_name: Cover, zero: value}
+  - {name: height, kind: continuous, dtype: float32, fill: .nan, long_name: Height, zero: nodata}
+  - {name: biomass, kind: continuous, dtype: float32, fill: .nan, long_name: Biomass}
+"""
+
+
+def test_zero_as_value() -> None:
+    variables = parse_product("cover", COVER).variables
+    assert [(variable.name, variable.zero_is_value) for variable in variables] == [
+        ("cover", True),
+        ("height", False),
+        ("biomass", False),
+    ]
+    assert [variable.nodata for variable in variables] == [None, None, None]
+
+
+@pytest.mark.parametrize("contradiction", ["zero: value, nodata: 0", "zero: value, nodata: -0.0"])
+def test_zero_is_a_value_or_it_isnt(contradiction: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_product("cover", COVER.replace("zero: value", contradiction))
+    assert str(refused.value).split("\n")[1:] == [
+        "  variables[0]: where zero is a value, neither fill nor nodata can be 0"
+    ]
+    assert parse_product("cover", COVER.replace("zero: nodata", "zero: nodata, nodata: 0")).variables[1].nodata == 0
+
+
+def test_fill_hides_no_zero() -> None:
+    with pytest.raises(ConfigurationError, match="neither fill nor nodata can be 0"):
+        parse_product("cover", COVER.replace("fill: .nan", "fill: 0", 1))

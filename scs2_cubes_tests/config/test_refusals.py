@@ -86,6 +86,10 @@ CASES = [
     ("datasets.0.open_params.time_range", ["2021-01-01", "2020-01-01"], "datasets[0].open_params.time_range: should be the first date, then the last one, not ['2021-01-01', '2020-01-01']"),
     ("datasets.0.open_params.time_range", ["2021-01-01"], "datasets[0].open_params.time_range: should have 2 values, not ['2021-01-01']"),
     ("datasets.0.open_params.time_rnage", [], "datasets[0].open_params.time_rnage: unknown parameter, or not supported yet; did you mean 'time_range'?"),
+    ("datasets.0.open_params.bbox", [0, 9, 5, 0], "datasets[0].open_params.bbox: should be west, south, east, north; here south >= north, not [0, 9, 5, 0]"),
+    ("datasets.0.open_params.bbox", [0, 9, 5], "datasets[0].open_params.bbox: should have 4 values, not [0, 9, 5]"),
+    ("datasets.0.open_params", {"bbox": [0, 1, 2, 3], "crs": "EPSG:99999"}, "datasets[0].open_params.crs: unknown CRS: should be one that PROJ knows, such as EPSG:3035, not 'EPSG:99999'"),
+    ("datasets.0.open_params", {"crs": "EPSG:3035"}, "datasets[0].open_params: crs is the CRS of bbox, and there is none; leave it out, or say bbox"),
     # What computes, and how patiently.
     ("dask.address", "tcp://s:1", "dask.address: has no effect in mode 'threads', only in address"),
     ("dask.memory_limit", "much", "dask.memory_limit: should be auto, or a size such as 4GiB, not 'much'"),

@@ -15,7 +15,8 @@ RESAMPLING: dict[str, Any] = {
     "recover_nans": True,
     "prevent_nan_propagations": {"a": False},
     "variables": ["a", "b"],
-    "tile_size": [512, 512],
+    "tile_size": [2048, 2048],
+    "error_model": "independent",
 }
 IN_TIME: dict[str, Any] = {
     "frequency": "1YE",
@@ -25,14 +26,21 @@ IN_TIME: dict[str, Any] = {
     "offset": "6M",
     "tolerance": "1D",
 }
-PROCESSING = {"module_path": "processing.py", "function_name": "modify"}
+PROCESSING = {"module_path": "processing.py", "function_name": "modify", "timeout": 60, "processing": "whole"}
 
 
 @pytest.fixture
 def everything(world: World) -> World:
     """A configuration in which everything of the schema is set."""
+    (world.folder / "processing.py").write_text("def modify(dataset):\n    return dataset\n", encoding="utf-8")
     world.data["datasets"][0] |= {
-        "open_params": {"time_range": ["2020-01-01", None], "variable_names": ["a"], "bbox": [0, 1, 2, 3], "crs": "x"},
+        "open_params": {
+            "time_range": ["2020-01-01", None],
+            "variable_names": ["a"],
+            "bbox": [0, 1, 2, 3],
+            "crs": "EPSG:4326",
+        },
+        "zero": {"a": "value"},
         "custom_processing": PROCESSING,
         "spatial_resample_params": RESAMPLING,
         "temporal_resample_params": IN_TIME,
@@ -75,14 +83,9 @@ def everything(world: World) -> World:
 def test_refused_for_nothing_else(everything: World) -> None:
     assert sorted(everything.lines()) == sorted(
         [
-            "datasets[0].custom_processing: custom processing isn't supported yet; remove it",
-            "datasets[0].spatial_resample_params: choosing the resampling in space isn't supported yet; remove it",
             "datasets[0].temporal_resample_params: resampling in time isn't supported yet; remove it",
-            "datasets[0].chunksize: choosing chunks other than the grid's tiles isn't supported yet; remove it",
             "datasets[0].xr_merge_params: merging several sources isn't supported yet; remove it",
             "datasets[0].format_id: the format levels isn't supported yet; only zarr is",
-            "datasets[0].open_params.bbox: isn't supported yet; supported: time_range, variable_names",
-            "datasets[0].open_params.crs: isn't supported yet; supported: time_range, variable_names",
             "datasets[2].variables: a cube from several sources isn't supported yet; remove it",
             "datasets[2].format_id: the format netcdf isn't supported yet; only zarr is",
             "data_stores[2].store_id: 'clms' isn't supported yet as source; only stac is",
@@ -93,6 +96,14 @@ def test_refused_for_nothing_else(everything: World) -> None:
             "preload_datasets[0]: preloading isn't supported yet; remove it",
         ]
     )
+
+
+@pytest.mark.parametrize("key", ["spatial_res", "point", "bbox_width", "tile_size"])
+def test_other_parameters_of_stores(world: World, key: str) -> None:
+    world.data["datasets"][0]["open_params"] = {key: 1}
+    assert world.lines() == [
+        f"datasets[0].open_params.{key}: isn't supported yet; supported: bbox, crs, time_range, variable_names"
+    ]
 
 
 def test_storage_on_s3(world: World) -> None:
