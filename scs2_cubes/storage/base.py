@@ -34,8 +34,16 @@ class CubeStore(Protocol):
         """
         ...
 
+    def is_created(self, schema: CubeSchema) -> bool:
+        """True where nothing is left for :meth:`create` to do. Reads metadata and coordinates. Raises StorageError."""
+        ...
+
     def create(self, schema: CubeSchema) -> None:
         """Write metadata and coordinates where they aren't yet. Idempotent; two creators write the same bytes.
+
+        A cube that has the first of ``schema``'s time steps grows; those who read it see the old number of steps until
+        the last document is written, and the new one from then on. Attributes that :meth:`complete` added are gone
+        then.
 
         Raises CubeIdentityError where another cube lies there, StorageError where writing fails.
         """
@@ -44,7 +52,7 @@ class CubeStore(Protocol):
     def write_plane(
         self, schema: CubeSchema, layer: str, step: int, tile: Tile, values: npt.NDArray[Any] | None
     ) -> int:
-        """Write one chunk, ``values`` (rows, columns) of the tile; None: it holds no value, and is removed.
+        """Write one plane of a tile, ``values`` (rows, columns); None: it holds no value, and its chunks are removed.
 
         Returns the bytes written. Raises StorageError.
         """
@@ -73,6 +81,20 @@ class CubeStore(Protocol):
     def write_document(self, name: str, document: Mapping[str, Any]) -> None:
         """Write the JSON document ``name`` beside the cube. Raises StorageError."""
         ...
+
+    def remove_document(self, name: str) -> None:
+        """Remove the document ``name`` beside the cube, if it's there. Raises StorageError."""
+        ...
+
+    def documents(self, folder: str) -> list[str]:
+        """Names of the documents in ``folder`` beside the cube. Raises StorageError."""
+        ...
+
+    def retire(self) -> str:
+        """Move the cube and its records aside, and return where it lies then.
+
+        Raises CubeNotFoundError where there is none, StorageError.
+        """
 
     def exists(self) -> bool:
         """True where a cube lies there; records without one aren't a cube. Raises StorageError."""

@@ -46,6 +46,10 @@ class Objects(Protocol):
         """Bytes below the folder ``prefix``."""
         ...
 
+    def exists(self, prefix: str) -> bool:
+        """True where the folder ``prefix`` is there."""
+        ...
+
     def move(self, prefix: str, target: str) -> None:
         """Move the folder ``prefix`` to ``target``. Raises StorageError where something lies there."""
         ...
@@ -67,8 +71,9 @@ def open_objects(root: str, options: Mapping[str, Any]) -> Objects:
 class LocalObjects:
     """Objects as files below a folder.
 
-    A put writes into ``.partial`` below the root and renames, so that neither a crash nor a full disk leaves half a
-    file among the objects; :meth:`sweep` removes what dead processes of this host left there.
+    A put writes into ``.partial`` below the root and renames, so that neither a killed process nor a full disk leaves
+    half a file among the objects; a power failure may, because nothing is forced to the disk. :meth:`sweep` removes
+    what dead processes of this host left there.
     """
 
     def __init__(self, root: Path) -> None:
@@ -105,11 +110,17 @@ class LocalObjects:
 
     def keys(self, prefix: str) -> Iterator[str]:
         folder = self._root / prefix
-        if folder.is_dir():
-            yield from sorted(f"{prefix}/{path.name}" for path in folder.iterdir() if path.is_file())
+        try:
+            found = [f"{prefix}/{path.name}" for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        except OSError as error:
+            raise StorageError(f"can't list {folder}: {error}") from error
+        yield from sorted(found)
 
     def size(self, prefix: str) -> int:
-        return sum(path.stat().st_size for path in (self._root / prefix).rglob("*") if path.is_file())
+        return sum(_file_size(path) for path in (self._root / prefix).rglob("*"))
+
+    def exists(self, prefix: str) -> bool:
+        return (self._root / prefix).exists()
 
     def move(self, prefix: str, target: str) -> None:
         source, destination = self._root / prefix, self._root / target
@@ -180,6 +191,9 @@ class FsspecObjects:
         found = self._filesystem.find(f"{self._path}/{prefix}", detail=True)
         return sum(int(entry["size"] or 0) for entry in found.values())
 
+    def exists(self, prefix: str) -> bool:
+        return bool(self._filesystem.exists(f"{self._path}/{prefix}"))
+
     def move(self, prefix: str, target: str) -> None:
         if self._filesystem.exists(f"{self._path}/{target}"):
             raise StorageError(f"can't move {self.url(prefix)}: {self.url(target)} exists already")
@@ -187,6 +201,14 @@ class FsspecObjects:
 
     def url(self, key: str) -> str:
         return f"{self._root}/{key}"
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        # Another run may have removed a chunk that is empty now.
+        return 0
 
 
 def _is_running(process: int) -> bool:

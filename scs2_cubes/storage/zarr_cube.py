@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from pyproj import CRS
 from pyproj.exceptions import CRSError
-from zarr.storage import MemoryStore
 
-from scs2_cubes.core.cube import CubeSchema, TileRecord
+from scs2_cubes.core.cube import CubeLayer, CubeSchema, TileRecord
 from scs2_cubes.core.grid import Tile
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.objects import Objects, open_objects
+from scs2_cubes.storage.zarr_identity import Comparison, compare
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ZarrCube"]
 
 _ROOT_DOCUMENTS = (".zmetadata", "zarr.json")
+#: What belongs to a cube, in the order in which it is moved.
+_PARTS = ("records", "zarr")
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,21 @@ class ZarrCube:
 
     def differences(self, schema: CubeSchema) -> tuple[str, ...]:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
-        wanted = zarr_layout.describe(schema)
+        return self._compared(schema, zarr_layout.describe(schema)).differences
+
+    def is_created(self, schema: CubeSchema) -> bool:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        compared = self._compared(schema, zarr_layout.describe(schema))
+        return compared.is_whole and not compared.is_behind and not compared.differences
+
+    def _compared(self, schema: CubeSchema, wanted: Mapping[str, bytes]) -> Comparison:
         lying = {key: self.objects.get(f"{self.name}.zarr/{key}") for key in wanted}
         other = ".zgroup" if schema.zarr_format != 2 else "zarr.json"  # noqa: PLR2004  (Zarr format 2)
         if self.objects.get(f"{self.name}.zarr/{other}") is not None:
-            return (f"zarr_format: not {schema.zarr_format}",)
+            return Comparison((f"zarr_format: not {schema.zarr_format}",), is_behind=False, is_whole=False)
         found = {key: value for key, value in lying.items() if value is not None}
         try:
-            return _compare(found, wanted) + _other_names(found, wanted)
+            return compare(found, wanted)
         except (ValueError, TypeError, KeyError, CRSError) as error:
             # What zarr and json raise at metadata that isn't any.
             raise StorageError(
@@ -74,14 +81,18 @@ class ZarrCube:
 
     def create(self, schema: CubeSchema) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
-        differences = self.differences(schema)
-        if differences:
+        wanted = zarr_layout.describe(schema)
+        compared = self._compared(schema, wanted)
+        if compared.differences:
             raise CubeIdentityError(
-                f"another cube lies at {self.url}; it differs in {'; '.join(differences)}. Nothing was written. Choose "
-                "another identifier, move that cube aside, or change the configuration back"
+                f"another cube lies at {self.url}; it differs in {'; '.join(compared.differences)}. Nothing was "
+                "written. Choose another identifier, change the configuration back, or move that cube aside with "
+                "`scs2-cubes retire`"
             )
-        for key, value in zarr_layout.describe(schema).items():
-            if self.objects.get(f"{self.name}.zarr/{key}") is None:
+        # The consolidated metadata come last: until then readers go by the old ones, and a crash has changed nothing.
+        for key, value in wanted.items():
+            lying = self.objects.get(f"{self.name}.zarr/{key}")
+            if lying is None or (compared.is_behind and lying != value):
                 self.objects.put(f"{self.name}.zarr/{key}", value)
 
     def write_plane(
@@ -89,17 +100,24 @@ class ZarrCube:
     ) -> int:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         description = schema.layer(layer)
-        index = (*((step,) if schema.time_is_dim else ()), tile.row, tile.col)
-        key = f"{self.name}.zarr/{zarr_layout.chunk_key(schema, description, index)}"
-        if values is None:
-            self.objects.delete(key)
-            return 0
-        if values.shape != tile.window.shape or values.dtype != description.numpy_dtype:
+        if values is not None and (values.shape != tile.window.shape or values.dtype != description.numpy_dtype):
             raise StorageError(
                 f"plane of {layer}, tile {tile.key}: {values.dtype} {values.shape} instead of {description.dtype} "
                 f"{tile.window.shape}"
             )
-        encoded = zarr_layout.encode_chunk(schema, description, values)
+        return sum(
+            self._write_chunk(schema, description, index, None if values is None else values[part])
+            for index, part in zarr_layout.chunks_of_tile(schema, step, tile)
+        )
+
+    def _write_chunk(
+        self, schema: CubeSchema, layer: CubeLayer, index: tuple[int, ...], values: npt.NDArray[Any] | None
+    ) -> int:
+        key = f"{self.name}.zarr/{zarr_layout.chunk_key(schema, layer, index)}"
+        if values is None or (schema.chunk is not None and _is_all(values, layer.fill)):
+            self.objects.delete(key)
+            return 0
+        encoded = zarr_layout.encode_chunk(schema, layer, values)
         self.objects.put(key, encoded)
         return len(encoded)
 
@@ -147,6 +165,28 @@ class ZarrCube:
         text = json.dumps(document, indent=1, sort_keys=True)
         self.objects.put(f"{self.name}.records/{name}", text.encode())
 
+    def retire(self) -> str:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        if not any(self.objects.exists(f"{self.name}.{part}") for part in _PARTS):
+            raise CubeNotFoundError(f"there is no cube at {self.url}, so there is nothing to move aside")
+        number = 1
+        while any(self.objects.exists(f"{self.name}.retired-{number}.{part}") for part in _PARTS):
+            number += 1
+        # Records first: from then on nothing is done, whatever interrupts the rest.
+        for part in _PARTS:
+            if self.objects.exists(f"{self.name}.{part}"):
+                self.objects.move(f"{self.name}.{part}", f"{self.name}.retired-{number}.{part}")
+        return self.objects.url(f"{self.name}.retired-{number}.zarr")
+
+    def remove_document(self, name: str) -> None:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        self.objects.delete(f"{self.name}.records/{name}")
+
+    def documents(self, folder: str) -> list[str]:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        prefix = f"{self.name}.records/"
+        return [key.removeprefix(prefix) for key in self.objects.keys(f"{prefix}{folder}")]
+
     def exists(self) -> bool:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         return any(self.objects.get(f"{self.name}.zarr/{key}") is not None for key in _ROOT_DOCUMENTS)
@@ -180,66 +220,5 @@ class ZarrCube:
             ) from error
 
 
-def _other_names(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Variables and coordinates that only one of the two has; nothing where a crash left no list of them."""
-    root = next((key for key in _ROOT_DOCUMENTS if key in found), None)
-    if root is None:
-        return ()
-    document = json.loads(found[root])
-    consolidated = document.get("metadata") or (document.get("consolidated_metadata") or {}).get("metadata", {})
-    names = {key.rpartition("/")[0] if key.endswith((".zarray", ".zattrs")) else key for key in consolidated}
-    names -= {"", ".zgroup"}
-    expected = {key.partition("/")[0] for key in wanted if "/" in key}
-    return (
-        *(f"{name}: not in this cube" for name in sorted(names - expected)),
-        *(f"{name}: only in this cube" for name in sorted(expected - names)),
-    )
-
-
-def _compare(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Differences between two sets of documents in what makes a cube's identity; attributes are no part of it."""
-    if not found:
-        return ()
-    # A crash while it was created may have left out any document: the group's own and attributes are taken as wanted.
-    supplied = {key: value for key, value in wanted.items() if "/" not in key or key.endswith("/.zattrs")}
-    there, here = _memory_group({**supplied, **found}), _memory_group(wanted)
-    differences: list[str] = []
-    for name, array in here.arrays():
-        if name not in there:
-            continue
-        other = there[name]
-        if not isinstance(other, zarr.Array):
-            differences.append(f"{name}: a group")
-            continue
-        changed = _array_differences(other, array)
-        chunks = {key for key in wanted if key.startswith(f"{name}/") and not zarr_layout.is_metadata(key)}
-        if not changed and chunks and chunks <= found.keys() and not np.array_equal(other[...], array[...]):
-            changed = [f"{name}: other coordinates"]
-        if name == zarr_layout.GRID_MAPPING:
-            changed += _crs_differences(other, array)
-        differences += changed
-    return tuple(differences)
-
-
-def _array_differences(there: zarr.Array[Any], here: zarr.Array[Any]) -> list[str]:
-    old, new = _layout(there), _layout(here)
-    return [f"{here.basename} {key}: {old.get(key)} there, {new[key]} here" for key in new if old.get(key) != new[key]]
-
-
-def _crs_differences(there: zarr.Array[Any], here: zarr.Array[Any]) -> list[str]:
-    # As CRS and not as text: releases of PROJ word the same CRS differently.
-    old, new = (CRS.from_user_input(array.attrs.get("crs_wkt", "")) for array in (there, here))
-    return [] if old == new else [f"{here.basename}: {old.to_string()} there, {new.to_string()} here"]
-
-
-def _layout(array: zarr.Array[Any]) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads(json.dumps(array.metadata.to_dict(), default=str))
-    attributes = metadata.pop("attributes", {})
-    return {**metadata, "dimensions": metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")}
-
-
-def _memory_group(documents: Mapping[str, bytes]) -> zarr.Group:
-    buffer = zarr.core.buffer.default_buffer_prototype().buffer
-    store = MemoryStore({key: buffer.from_bytes(value) for key, value in documents.items()})
-    # Not the consolidated copy: a crash may have left it older than the documents, or out altogether.
-    return zarr.open_group(store, mode="r", use_consolidated=False)
+def _is_all(values: npt.NDArray[Any], fill: float) -> bool:
+    return bool(np.isnan(values).all() if np.isnan(fill) else (values == fill).all())

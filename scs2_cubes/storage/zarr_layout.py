@@ -7,7 +7,8 @@ while how it gets there (atomic puts of whole objects) is :mod:`scs2_cubes.stora
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numcodecs
@@ -19,8 +20,18 @@ from zarr.codecs import BloscCodec, BloscShuffle, ZstdCodec
 from zarr.storage import MemoryStore
 
 from scs2_cubes.core.cube import CubeLayer, CubeSchema
+from scs2_cubes.core.grid import Tile
 
-__all__ = ["GRID_MAPPING", "chunk_key", "describe", "encode_chunk", "is_metadata", "spatial_dims", "with_attributes"]
+__all__ = [
+    "GRID_MAPPING",
+    "chunk_key",
+    "chunks_of_tile",
+    "describe",
+    "encode_chunk",
+    "is_metadata",
+    "spatial_dims",
+    "with_attributes",
+]
 
 #: Name of the CF grid-mapping coordinate.
 GRID_MAPPING = "spatial_ref"
@@ -52,30 +63,39 @@ def describe(schema: CubeSchema) -> dict[str, bytes]:
 
 def with_attributes(schema: CubeSchema, attrs: Mapping[str, Any]) -> dict[str, bytes]:
     """The metadata documents of :func:`describe` with ``attrs`` added to the global attributes; no coordinates."""
-    whole = CubeSchema(
-        schema.layers, schema.grid, schema.times, schema.time_is_dim, schema.zarr_format, {**schema.attrs, **attrs}
-    )
+    whole = replace(schema, attrs={**schema.attrs, **attrs})
     return {key: value for key, value in describe(whole).items() if is_metadata(key)}
 
 
 def chunk_key(schema: CubeSchema, layer: CubeLayer, index: tuple[int, ...]) -> str:
-    """Key of the chunk ``index`` = (step, tile row, tile column), or (tile row, tile column) without a time axis."""
+    """Key of the chunk ``index`` = (step, chunk row, chunk column), or without the step where there is no time axis."""
     if schema.zarr_format == _V2:
         return f"{layer.name}/{'.'.join(str(number) for number in index)}"
     return f"{layer.name}/c/{'/'.join(str(number) for number in index)}"
 
 
+def chunks_of_tile(schema: CubeSchema, step: int, tile: Tile) -> Iterator[tuple[tuple[int, ...], tuple[slice, slice]]]:
+    """(chunk index, its rows and columns within the tile) of the chunks that make one plane of ``tile``."""
+    rows, cols = schema.chunk_shape
+    window = tile.window
+    time = (step,) if schema.time_is_dim else ()
+    for row in range(window.row_start // rows, -(-window.row_stop // rows)):
+        for col in range(window.col_start // cols, -(-window.col_stop // cols)):
+            first_row, first_col = row * rows - window.row_start, col * cols - window.col_start
+            yield (*time, row, col), (slice(first_row, first_row + rows), slice(first_col, first_col + cols))
+
+
 def encode_chunk(schema: CubeSchema, layer: CubeLayer, values: npt.NDArray[Any]) -> bytes:
     """Bytes of one chunk. ``values`` (rows, columns) may be smaller than a chunk at the southern and eastern edge."""
     store: dict[str, Any] = {}
-    grid = schema.grid
+    shape = schema.chunk_shape
     # A chunk's bytes don't depend on where it lies, so an array of just one chunk stands for the real one.
     array = zarr.create_array(
         MemoryStore(store),
         name=layer.name,
         zarr_format=_format(schema),
-        shape=(grid.tile_ny, grid.tile_nx),
-        chunks=(grid.tile_ny, grid.tile_nx),
+        shape=shape,
+        chunks=shape,
         dtype=layer.numpy_dtype,
         fill_value=layer.numpy_dtype.type(layer.fill),
         compressors=_compressor(schema, layer),
@@ -98,7 +118,7 @@ def _create_layer(group: zarr.Group, schema: CubeSchema, layer: CubeLayer) -> No
         layer.name,
         dims,
         shape=(*time, grid.ny, grid.nx),
-        chunks=(*((1,) if time else ()), grid.tile_ny, grid.tile_nx),
+        chunks=(*((1,) if time else ()), *schema.chunk_shape),
         dtype=layer.numpy_dtype,
         fill_value=layer.numpy_dtype.type(layer.fill),
         compressors=_compressor(schema, layer),

@@ -52,6 +52,9 @@ class OutOfSpace(Objects):
     def size(self, prefix: str) -> int:
         return self._objects.size(prefix)
 
+    def exists(self, prefix: str) -> bool:
+        return self._objects.exists(prefix)
+
     def move(self, prefix: str, target: str) -> None:
         self._objects.move(prefix, target)
 
