@@ -98,6 +98,36 @@ def ui(path: Path | None, port: int) -> int:
     return _web_ui(load_case(path), port)
 
 
+@commands.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+@click.option("--region", "regions", multiple=True, help="Only this region; may be given several times.")
+@click.option("--dataset", "datasets", multiple=True, help="Only this dataset; may be given several times.")
+def status(path: Path | None, regions: tuple[str, ...], datasets: tuple[str, ...]) -> int:
+    """Tell which tiles are current, stale and why, or missing; makes nothing. Exit code 1 if not all are current."""
+    from scs2_cubes.pipeline.due import select_datasets  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.status import partition_statuses, state_table  # noqa: PLC0415  (see the module's docstring)
+
+    case = load_case(path)
+    statuses = [
+        one
+        for dataset, keys in select_datasets(case, datasets, regions)
+        for one in partition_statuses(case, dataset, keys)
+    ]
+    _console().print(state_table(statuses))
+    return 0 if all(one.summary == "current" for one in statuses) else _FAILED
+
+
+@commands.command()
+@click.argument("cube")
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+@click.option("--region", help="Which region's cube, where the dataset has several.")
+def retire(cube: str, path: Path | None, region: str | None) -> None:
+    """Move a cube aside with its records, so that another one can be made in its place. Deletes nothing."""
+    from scs2_cubes.api import cube_store  # noqa: PLC0415  (see the module's docstring)
+
+    click.echo(f"moved to {cube_store(load_case(path), cube, region).retire()}")
+
+
 @commands.group()
 def config() -> None:
     """Look at a configuration."""
@@ -140,7 +170,8 @@ def schema() -> None:
 
 def _run_case(case: Case, datasets: Sequence[str], regions: Sequence[str], *, verbose: bool) -> int:
     from scs2_cubes.orchestration.instance import open_instance  # noqa: PLC0415  (see the module's docstring)
-    from scs2_cubes.orchestration.runs import run_due, select_datasets  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.orchestration.runs import run_due  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.pipeline.due import select_datasets  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.report.outcomes import status_rows  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.report.progress import TerminalProgress  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.report.tables import status_table  # noqa: PLC0415  (see the module's docstring)
@@ -215,6 +246,8 @@ def _web_ui(case: Case, port: int = 3000) -> int:
     command = ["-m", "dagster", "dev", "-m", "scs2_cubes.definitions", "--host", "127.0.0.1", "--port", str(port)]
     click.echo(f"Dagster web UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
     child = subprocess.Popen([sys.executable, *command], env=environment)  # noqa: S603  (this very Python)
+    # Whoever ends this command means the servers, which end their own children on an interruption.
+    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGINT))
     try:
         return child.wait()
     except KeyboardInterrupt:

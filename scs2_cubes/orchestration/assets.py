@@ -9,10 +9,10 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as _REPORTED_ALREADY
 
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
-from scs2_cubes.errors import ConfigurationError, MaterializationError, Scs2CubesError
+from scs2_cubes.errors import ConfigurationError, MaterializationError
 from scs2_cubes.orchestration.metadata import report_metadata
 from scs2_cubes.orchestration.partitions import partitions_definition
-from scs2_cubes.orchestration.provenance import cube_key, cube_tags, report_source, source_key
+from scs2_cubes.orchestration.provenance import cube_key, cube_tags, op_name, report_source, source_key
 from scs2_cubes.orchestration.resources import DaskResource, ProgressSink
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
@@ -60,13 +60,14 @@ def _cube_asset(dataset: DatasetSpec, storage: StorageSpec) -> dg.AssetsDefiniti
     product = dataset.product
 
     @dg.multi_asset(
-        name=key.to_python_identifier(),
-        specs=[
-            dg.AssetSpec(
-                key,
-                deps=[source_key(dataset)],
+        name=op_name(key),
+        # An output by name rather than a spec: Dagster would name a spec's after the identifier, whatever it holds.
+        outs={
+            "cube": dg.AssetOut(
+                key=key,
                 # Each partition reports itself when it is finished; the step yields an output only for others' sake.
-                skippable=True,
+                is_required=False,
+                io_manager_key="cubes",
                 group_name="cubes",
                 kinds={"zarr", "dask"},
                 code_version=code_version,
@@ -75,8 +76,10 @@ def _cube_asset(dataset: DatasetSpec, storage: StorageSpec) -> dg.AssetsDefiniti
                     "data_id": dataset.data_id,
                     **({"licence": product.licence, "citation": product.citation} if product else {}),
                 },
-            ).with_io_manager_key("cubes")
-        ],
+                dagster_type=dg.Nothing,
+            )
+        },
+        deps=[source_key(dataset)],
         partitions_def=partitions_definition(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
@@ -115,14 +118,14 @@ class _CubeRun:
         sweep(self._storage)
         native = describe_source(self._dataset)
         report_source(self._context, self._dataset, native.version)
-        failures: dict[str, Scs2CubesError] = {}
+        failures: dict[str, Exception] = {}
         for key in wanted:
             try:
                 self._materialize_one(plan_partition(self._dataset, self._storage, native, key), compute)
             except ConfigurationError:
                 # True of every partition: waiting for an absent scheduler once is enough.
                 raise
-            except Scs2CubesError as error:
+            except Exception as error:  # noqa: BLE001  (whatever fails one partition mustn't stop the others; raised below)
                 # The traceback comes with the step's failure; here the message is what helps.
                 self._context.log.error(f"{self._dataset.identifier} {key}: {error}")  # noqa: TRY400  (see above)
                 failures[key] = error
@@ -151,7 +154,7 @@ class _CubeRun:
         )
 
 
-def _summary(identifier: str, failures: dict[str, Scs2CubesError], wanted: Iterable[str]) -> MaterializationError:
+def _summary(identifier: str, failures: dict[str, Exception], wanted: Iterable[str]) -> MaterializationError:
     total = len(list(wanted))
     causes = "; ".join(f"{key}: {type(error).__name__}: {error}" for key, error in failures.items())
     return MaterializationError(f"{identifier}: {len(failures)} of {total} partitions failed: {causes}")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from scs2_cubes.errors import StorageError
+
 __all__ = ["open_instance", "prepare_home"]
 
 _SETTINGS = """\
@@ -20,11 +22,19 @@ nux:
 
 
 def prepare_home(home: Path) -> Path:
-    """Create the folder ``home`` with a ``dagster.yaml`` where they aren't yet: Dagster refuses a missing one."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Create the folder ``home`` with a ``dagster.yaml`` where they aren't yet: Dagster refuses a missing one.
+
+    Raises StorageError where that fails.
+    """
     settings = home / "dagster.yaml"
-    if not settings.exists():
-        settings.write_text(_SETTINGS, encoding="utf-8")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not settings.exists():
+            settings.write_text(_SETTINGS, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"can't keep Dagster's history in {home}: {error}. Make it writable, or set DAGSTER_HOME to another folder"
+        ) from error
     return home
 
 

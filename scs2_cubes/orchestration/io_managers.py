@@ -11,6 +11,7 @@ from scs2_cubes.core.grid import Partition
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
 from scs2_cubes.errors import CubeNotFoundError, StorageError
 from scs2_cubes.pipeline.cubes import store_of
+from scs2_cubes.pipeline.state import STATE_DOCUMENT
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,6 +52,12 @@ def open_partition(storage: StorageSpec, dataset: DatasetSpec, key: str) -> xr.D
     partition = next((one for one in dataset.partitions if one.key == key), None)
     store = store_of(storage, dataset, partition.region.name if partition else None)
     if partition is None:
+        if key not in dataset.partition_keys:
+            raise CubeNotFoundError(f"{store.url}: there is no partition {key!r}: {', '.join(dataset.partition_keys)}")
+        # On its native grid only the source knows how many tiles a cube has; the run that finished them has said so.
+        state = store.read_document(STATE_DOCUMENT)
+        if not state or not state.get("complete"):
+            raise CubeNotFoundError(f"{store.url}: the cube isn't complete; materialize it first")
         return store.open()
     _require_complete(partition, set(store.records()), store.url)
     rows, cols = partition.window.slices

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import dagster as dg
 
 from scs2_cubes.core.specification import DatasetSpec
 
-__all__ = ["cube_key", "cube_tags", "known_version", "report_source", "source_key", "source_tags"]
+__all__ = ["cube_key", "cube_tags", "is_known", "op_name", "report_source", "source_key", "source_tags"]
 
 _DATA_VERSION = "dagster/data_version"
 _CODE_VERSION = "dagster/code_version"
@@ -34,8 +35,16 @@ def source_key(dataset: DatasetSpec) -> dg.AssetKey:
     Datasets with the same store and data id share it.
     """
     name = re.sub(r"[^A-Za-z0-9_]+", "_", PurePosixPath(dataset.data_id).stem).strip("_")
-    digest = hashlib.sha256(dataset.data_id.encode()).hexdigest()[:4]
-    return dg.AssetKey(["sources", dataset.store.identifier, f"{name}_{digest}"])
+    digest = hashlib.sha256(f"{dataset.store.identifier}|{dataset.data_id}".encode()).hexdigest()[:4]
+    store = re.sub(r"[^A-Za-z0-9_]+", "_", dataset.store.identifier)
+    return dg.AssetKey(["sources", store, f"{name}_{digest}"])
+
+
+def op_name(key: dg.AssetKey) -> str:
+    """Name of the op behind an asset: identifiers may hold what op names may not, and differ in that alone."""
+    readable = re.sub(r"[^A-Za-z0-9_]+", "_", "__".join(key.path)).strip("_")
+    digest = hashlib.sha256(key.to_user_string().encode()).hexdigest()[:4]
+    return readable if readable == key.to_user_string() else f"{readable}_{digest}"
 
 
 def source_tags(version: str) -> dict[str, str]:
@@ -43,20 +52,41 @@ def source_tags(version: str) -> dict[str, str]:
     return {_DATA_VERSION: version, _USER_PROVIDED: "true"}
 
 
-def known_version(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None) -> str | None:
-    """Data version of the latest materialization that ``instance`` knows, or None."""
+def is_known(
+    instance: dg.DagsterInstance,
+    dataset: DatasetSpec,
+    partition: str,
+    data_version: str,
+    source_version: str,
+    code_version: str,
+) -> bool:
+    """True where the latest materialization of a cube's partition that ``instance`` knows is of these versions."""
+    known = _latest_tags(instance, cube_key(dataset), partition)
+    wanted = _version_tags(dataset, data_version, source_version, code_version)
+    return all(known.get(name) == value for name, value in wanted.items())
+
+
+def _latest_tags(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None) -> Mapping[str, str]:
     keys = [partition] if partition is not None else None
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=key, asset_partitions=keys), limit=1
     ).records
     materialization = records[0].asset_materialization if records else None
-    return (materialization.tags or {}).get(_DATA_VERSION) if materialization else None
+    return (materialization.tags or {}) if materialization else {}
+
+
+def _version_tags(dataset: DatasetSpec, data_version: str, source_version: str, code_version: str) -> dict[str, str]:
+    return {
+        _DATA_VERSION: data_version,
+        _CODE_VERSION: code_version,
+        f"{_INPUT_VERSION}/{source_key(dataset).to_user_string()}": source_version,
+    }
 
 
 def report_source(context: dg.AssetExecutionContext, dataset: DatasetSpec, version: str) -> None:
     """Tell Dagster the source version that this run has seen, where it knows another or none."""
     key = source_key(dataset)
-    if known_version(context.instance, key) != version:
+    if _latest_tags(context.instance, key).get(_DATA_VERSION) != version:
         context.log_event(dg.AssetMaterialization(key, tags=source_tags(version)))
 
 
@@ -69,9 +99,7 @@ def cube_tags(
     records = instance.fetch_materializations(key, limit=1).records
     pointer = str(records[0].storage_id) if records else "NULL"
     return {
-        _DATA_VERSION: data_version,
+        **_version_tags(dataset, data_version, source_version, code_version),
         _USER_PROVIDED: "true",
-        _CODE_VERSION: code_version,
-        f"{_INPUT_VERSION}/{name}": source_version,
         f"{_INPUT_POINTER}/{name}": pointer,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,16 @@ from typing import Any
 import dagster as dg
 
 from scs2_cubes.core.specification import Case, DatasetSpec
-from scs2_cubes.errors import ConfigurationError, Scs2CubesError
+from scs2_cubes.errors import Scs2CubesError
 from scs2_cubes.orchestration.build import build_definitions
 from scs2_cubes.orchestration.partitions import contiguous_ranges
-from scs2_cubes.orchestration.provenance import cube_key, cube_tags, known_version, source_key
+from scs2_cubes.orchestration.provenance import cube_key, cube_tags, is_known, source_key
 from scs2_cubes.orchestration.resources import ProgressSink
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
 from scs2_cubes.pipeline.plan import specification_version
-from scs2_cubes.pipeline.state import partition_state
+from scs2_cubes.pipeline.state import is_concluded, partition_state
 
-__all__ = ["DatasetOutcome", "run_due", "select_datasets"]
+__all__ = ["DatasetOutcome", "run_due"]
 
 _INTERRUPTIONS = frozenset({dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -42,19 +41,6 @@ class DatasetOutcome:
     """Wall time."""
     message: str
     """Why something failed; empty otherwise."""
-
-
-def select_datasets(
-    case: Case, datasets: Sequence[str] = (), regions: Sequence[str] = ()
-) -> tuple[tuple[DatasetSpec, tuple[str, ...]], ...]:
-    """(dataset, its partition keys) for the names that were asked for; all of them where none were.
-
-    Raises ConfigurationError for a name that isn't there.
-    """
-    _require_known("dataset", datasets, [dataset.identifier for dataset in case.datasets], case)
-    _require_known("region", regions, [region.name for region in case.regions], case)
-    chosen = [dataset for dataset in case.datasets if not datasets or dataset.identifier in datasets]
-    return tuple((dataset, keys) for dataset in chosen if (keys := _keys(dataset, regions)))
 
 
 def run_due(
@@ -119,25 +105,25 @@ class _DatasetRun:
         for key in keys:
             try:
                 planned = plan_partition(self.dataset, self.case.storage, native, key)
-                state = partition_state(planned.plan, planned.partition, planned.store.records())
-                # Records say nothing of chunks or format: another cube at the same place is the run's to refuse, and
-                # one that was removed is the run's to make.
-                is_this_cube = planned.store.exists() and not planned.store.differences(planned.plan.schema)
+                records = planned.store.records()
+                state = partition_state(planned.plan, planned.partition, records)
+                # Records say nothing of chunks or format: another cube at the same place is the run's to refuse, one
+                # that was removed is the run's to make, and what a crash left unsaid is the run's to say.
+                is_current = state.is_current and is_concluded(planned.plan, planned.store, records)
             except Scs2CubesError:
                 continue
-            if state.is_current and is_this_cube:
+            if is_current:
                 current.append(key)
                 self._adopt(planned)
         return current
 
     def _adopt(self, planned: PlannedPartition) -> None:
         key, partition = cube_key(self.dataset), planned.partition.key
-        version = planned.plan.data_version
-        if known_version(self.instance, key, partition) == version:
+        plan = planned.plan
+        code_version = specification_version(self.dataset)
+        if is_known(self.instance, self.dataset, partition, plan.data_version, plan.source_version, code_version):
             return
-        tags = cube_tags(
-            self.instance, self.dataset, version, planned.plan.source_version, specification_version(self.dataset)
-        )
+        tags = cube_tags(self.instance, self.dataset, plan.data_version, plan.source_version, code_version)
         self.instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 key,
@@ -184,17 +170,3 @@ def _innermost(error: Any) -> str:
         error = error.cause
     message: str = error.message.strip().removeprefix("scs2_cubes.errors.")
     return message
-
-
-def _keys(dataset: DatasetSpec, regions: Sequence[str]) -> tuple[str, ...]:
-    if not regions:
-        return dataset.partition_keys
-    return tuple(partition.key for partition in dataset.partitions if partition.region.name in regions)
-
-
-def _require_known(what: str, names: Sequence[str], known: Sequence[str], case: Case) -> None:
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ConfigurationError(f"{case.name}: no {what} {name!r}{hint}")

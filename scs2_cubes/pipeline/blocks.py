@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from scs2_cubes.core.grid import Window
 from scs2_cubes.core.native import NativeArray, NativeDataset
-from scs2_cubes.core.resample import aggregate
+from scs2_cubes.core.resample import aggregate_each
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.sources import ChunkReader
 
@@ -44,7 +44,8 @@ class Block:
     """The pixels of one block, per statistic (None: no members)."""
 
     planes: Mapping[Statistic | None, npt.NDArray[Any]] | None
-    """Arrays of shape (step, row, column); None where the source stores nothing here and that means no value."""
+    """Arrays of shape (step, row, column), for None (step and member, row, column), members of a step together; None
+    where the source stores nothing here and that means no value."""
     chunks: int
     """Source chunks that it is made of."""
     absent: int
@@ -68,15 +69,15 @@ def load_block(
     numbers = _chunk_numbers(native, array, key)
     chunks = [(index, reader.read_chunk(array, index)) for index in product(*numbers)]
     absent = sum(chunk is None for _, chunk in chunks)
-    if absent == len(chunks) and (array.absent is None or array.absent == nodata):
+    if absent == len(chunks) and _is_nodata(_absent_value(array, nodata), nodata):
         return Block(None, len(chunks), absent)
     values = _assemble(native, array, key, window, chunks, nodata)
     if statistics == (None,):
-        return Block({None: values[:, 0]}, len(chunks), absent)
+        return Block({None: values.reshape(-1, *window.shape)}, len(chunks), absent)
+    wanted = [statistic for statistic in statistics if statistic is not None]
+    steps = [aggregate_each(members, wanted, nodata=nodata) for members in values]
     planes: dict[Statistic | None, npt.NDArray[Any]] = {
-        statistic: np.stack([aggregate(members, statistic, nodata=nodata) for members in values])
-        for statistic in statistics
-        if statistic is not None
+        statistic: np.stack([step[statistic] for step in steps]) for statistic in wanted
     }
     return Block(planes, len(chunks), absent)
 
@@ -107,6 +108,7 @@ def _assemble(
     """(step, member, row, column) from chunks in the array's own order of dimensions; without members, one."""
     members_dim = next((dim for dim in array.dims if dim not in {native.y_dim, native.x_dim, native.time_dim}), None)
     n_members = array.shape[array.dims.index(members_dim)] if members_dim else 1
+    time = native.time_dim if native.time_dim in array.dims else None
     out: npt.NDArray[Any] = np.empty((len(key.steps), n_members, *window.shape), dtype=array.dtype)
     order = [dim for dim in (native.time_dim, members_dim, native.y_dim, native.x_dim) if dim in array.dims]
     for index, chunk in chunks:
@@ -114,24 +116,31 @@ def _assemble(
         size = dict(zip(array.dims, array.chunks, strict=True))
         start = number[members_dim] * size[members_dim] if members_dim else 0
         stop = min(start + size[members_dim], n_members) if members_dim else 1
+        # A function sees all steps at once, which may lie in as many chunks.
+        first, length = (0, 1) if time is None else (number[time] * size[time], size[time])
+        positions = [position for position, step in enumerate(key.steps) if first <= step < first + length]
         if chunk is None:
-            out[:, start:stop] = _absent_value(array, nodata)
+            out[positions, start:stop] = _absent_value(array, nodata)
             continue
         values = chunk.transpose([array.dims.index(dim) for dim in order])
-        if native.time_dim in array.dims:
-            first = number[native.time_dim] * size[native.time_dim]
-            values = values[[step - first for step in key.steps]]
-        else:
-            values = values[np.newaxis]
-        out[:, start:stop] = values if members_dim else values[:, np.newaxis]
+        values = values[np.newaxis] if time is None else values[[key.steps[one] - first for one in positions]]
+        out[positions, start:stop] = values if members_dim else values[:, np.newaxis]
     return out
 
 
 def _absent_value(array: NativeArray, nodata: float | None) -> float:
+    """What a chunk that isn't stored reads as."""
     if array.absent is not None:
         return array.absent
-    # An undefined fill can only mean "no value"; a product without nodata reads as zero, as zarr-python has it.
-    return 0.0 if nodata is None else nodata
+    if nodata is not None:
+        # An undefined fill can only mean "no value".
+        return nodata
+    # Where nothing means "no value", NaN does for floats, and integers read as zero, as zarr-python has it.
+    return float("nan") if np.dtype(array.dtype).kind == "f" else 0.0
+
+
+def _is_nodata(value: float, nodata: float | None) -> bool:
+    return value == nodata or np.isnan(value)
 
 
 @dataclass

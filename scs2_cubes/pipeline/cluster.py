@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed.comm.core import CommClosedError
 
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.errors import ConfigurationError
+from scs2_cubes.errors import ConfigurationError, MaterializationError
 from scs2_cubes.pipeline.graph import TileGraph, TileResult
 
 __all__ = ["ClusterCompute", "open_cluster"]
@@ -34,6 +35,12 @@ class ClusterCompute:
         try:
             for future in as_completed(futures):
                 on_tile(future.result())
+        except (KilledWorker, CommClosedError) as error:
+            self.client.cancel(futures, force=True)
+            raise MaterializationError(
+                f"the Dask cluster failed: {type(error).__name__}: {error}. Where a worker died of memory, give it "
+                "more (dask.memory_limit) or choose smaller tiles; finished tiles are kept"
+            ) from error
         except BaseException:
             # An interruption, too: the cluster must not go on with what nobody waits for.
             self.client.cancel(futures, force=True)

@@ -10,7 +10,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, Protocol
 
 import dask.threaded
-from dask.callbacks import Callback
+from dask.callbacks import Callback, normalize_callback
 
 from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.pipeline.graph import TileGraph, TileResult
@@ -54,8 +54,9 @@ class ThreadCompute:
         # A ThreadPool, because its threads are daemons: an interrupted run doesn't wait for a server that is silent.
         pool = ThreadPool(self.n_threads)
         try:
-            with Callback(posttask=finished):
-                dask.threaded.get(graph.tasks, list(graph.tiles), pool=pool)
+            # Given to this call alone: Dask's context manager would hear the tasks of every run in this process.
+            callback = normalize_callback(Callback(posttask=finished))
+            dask.threaded.get(graph.tasks, list(graph.tiles), pool=pool, callbacks=[callback])
         finally:
             pool.terminate()
 

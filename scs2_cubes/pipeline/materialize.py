@@ -11,7 +11,7 @@ from scs2_cubes.core.grid import Partition
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.graph import TileResult, build_graph
 from scs2_cubes.pipeline.plan import CubePlan
-from scs2_cubes.pipeline.state import partition_state
+from scs2_cubes.pipeline.state import STATE_DOCUMENT, partition_state, superseded_versions, version_document
 from scs2_cubes.storage import CubeStore
 
 __all__ = ["PartitionReport", "Progress", "materialize_partition", "prepare_cube"]
@@ -73,8 +73,11 @@ def prepare_cube(plan: CubePlan, store: CubeStore) -> None:
         # Someone has removed the cube and left its records: what they say is done is gone.
         for tile in store.records():
             store.remove_record(tile)
+    if not store.differences(plan.schema) and not store.is_created(plan.schema):
+        # What it says won't be so, and the attributes that it speaks of are lost where the cube grows.
+        store.remove_document(STATE_DOCUMENT)
     store.create(plan.schema)
-    store.write_document(f"versions/{plan.data_version}.json", plan.components)
+    store.write_document(version_document(plan.data_version), plan.components)
 
 
 def materialize_partition(
@@ -89,43 +92,64 @@ def materialize_partition(
     Raises what the first failing tile raised; tiles finished until then stay done.
     """
     started = time.monotonic()
-    state = partition_state(plan, partition, store.records())
+    records = store.records()
+    state = partition_state(plan, partition, records)
     due = set(state.stale) | set(state.missing)
     tiles = [tile for tile in partition.tiles() if tile.key in due]
+    # Its own tiles are reported as they were made: another run on the same cube may be making them again already.
+    mine = {key: records[key] for key in state.current}
     written = 0
-    finished = 0
 
     def on_tile(result: TileResult) -> None:
-        nonlocal written, finished
+        nonlocal written
         written += result.bytes_written
-        finished += 1
-        on_progress(Progress(finished, len(tiles), time.monotonic() - started, written))
+        mine[result.record.tile] = result.record
+        done = len(mine) - len(state.current)
+        on_progress(Progress(done, len(tiles), time.monotonic() - started, written))
 
     if tiles:
+        # Nothing that it says holds from here on, and it may never be written again.
+        store.remove_document(STATE_DOCUMENT)
         compute.run(build_graph(plan, store, tiles), on_tile)
-    records = store.records()
-    _conclude(plan, store, records)
-    mine = [records[tile.key] for tile in partition.tiles() if tile.key in records]
+    _conclude(plan, store)
     return PartitionReport(
         partition=partition,
         made=len(tiles),
         kept=len(state.current),
-        empty=sum(record.chunks_written == 0 for record in mine),
+        empty=sum(record.chunks_written == 0 for record in mine.values()),
         seconds=time.monotonic() - started,
         bytes_written=written,
-        valid_fraction=_valid_fraction(plan, mine),
-        source_chunks_absent=sum(record.source_chunks_absent for record in mine),
+        valid_fraction=_valid_fraction(plan, list(mine.values())),
+        source_chunks_absent=sum(record.source_chunks_absent for record in mine.values()),
     )
 
 
-def _conclude(plan: CubePlan, store: CubeStore, records: dict[str, TileRecord]) -> None:
-    """Write the state of the whole cube; where its last tile is done, tell it in the cube's own attributes, too."""
+def _conclude(plan: CubePlan, store: CubeStore) -> None:
+    """Tell the state of the whole cube.
+
+    Another run may finish tiles of the same cube meanwhile: whoever tells last must have seen them all.
+    """
+    records = store.records()
+    while not _tell(plan, store, records):
+        seen, records = records, store.records()
+        if records == seen:
+            return
+
+
+def _tell(plan: CubePlan, store: CubeStore, records: dict[str, TileRecord]) -> bool:
+    """Write the state of the whole cube, and where its last tile is done its attributes; True where it is."""
     version = plan.data_version
     tiles = [tile.key for tile in plan.region.grid.tiles()]
     done = [key for key in tiles if key in records and records[key].data_version == version]
     complete = len(done) == len(tiles)
+    if complete:
+        store.complete(plan.schema, plan.attrs)
+        # What no tile is made from any more needs no description, and a cube that went back equals one that never left.
+        for name in superseded_versions(plan, store):
+            store.remove_document(name)
+    # Last, because a cube of which it says complete isn't looked at again.
     store.write_document(
-        "cube.json",
+        STATE_DOCUMENT,
         {
             "identifier": plan.identifier,
             "region": plan.region.name,
@@ -139,8 +163,7 @@ def _conclude(plan: CubePlan, store: CubeStore, records: dict[str, TileRecord]) 
             "complete": complete,
         },
     )
-    if complete:
-        store.complete(plan.schema, plan.attrs)
+    return complete
 
 
 def _valid_fraction(plan: CubePlan, records: list[TileRecord]) -> dict[str, float]:

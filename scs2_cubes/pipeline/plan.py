@@ -6,23 +6,34 @@ that they need.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
+from pyproj import CRS
 
 from scs2_cubes.core.cube import CubeLayer, CubeSchema
-from scs2_cubes.core.grid import Grid, Region, Window
+from scs2_cubes.core.grid import Grid, Region, Tile, Window
 from scs2_cubes.core.harmonise import layer_attributes
 from scs2_cubes.core.native import NativeArray, NativeDataset
-from scs2_cubes.core.specification import DatasetSpec
+from scs2_cubes.core.specification import DatasetSpec, FunctionSpec
 from scs2_cubes.core.transform import IndexMap, index_map
 from scs2_cubes.core.versions import KERNEL_CODE_VERSION, data_version
 from scs2_cubes.errors import PlanError
+from scs2_cubes.pipeline.attributes import static_attributes, version_attributes
 from scs2_cubes.pipeline.layers import LayerPlan, plan_layers
+from scs2_cubes.pipeline.selection import select_steps, time_axis, used_window, with_zeros
+from scs2_cubes.processing import (
+    Output,
+    apply_function,
+    decode_window,
+    learn_outputs,
+    load_function,
+    narrow_times,
+    sample_window,
+)
 
 __all__ = ["CubePlan", "Job", "blocks_of", "make_plan", "specification_components", "specification_version"]
 
@@ -34,8 +45,8 @@ class Job:
     Where the source stores one step per chunk, a job makes one output chunk of each of the array's layers.
     """
 
-    array: str
-    """Name of the source's array."""
+    array: str | None
+    """Name of the source's array; None: all of them, for a function."""
     steps: tuple[int, ...]
     """Positions on the cube's time axis."""
 
@@ -55,13 +66,17 @@ class CubePlan:
     layers: tuple[LayerPlan, ...]
     """The layers, in order."""
     source_steps: tuple[int, ...]
-    """Position on the source's time axis of each step of the cube; (0,) without a time axis."""
+    """Positions on the source's time axis: of each step of the cube, or of all that a function sees; (0,) without."""
     schema: CubeSchema
     """The cube's identity."""
     components: Mapping[str, Any]
     """Everything that can change pixels, as plain JSON values."""
     attrs: Mapping[str, Any]
     """Global attributes that depend on the version; added when the last tile is complete."""
+    limit: Window
+    """The part of the source that is used: ``open_params.bbox``, or all of it."""
+    processing: FunctionSpec | None
+    """The user's function, or None."""
 
     @property
     def data_version(self) -> str:
@@ -73,12 +88,24 @@ class CubePlan:
         """What the source says about its present content."""
         return self.native.version
 
+    def tile_window(self, tile: Tile) -> Window | None:
+        """The source pixels that ``tile`` needs, of those that are used; None where there are none."""
+        needed = self.index_map.source_window(tile.window)
+        return None if needed is None else needed.intersection(self.limit)
+
+    def region_window(self) -> Window | None:
+        """The source pixels that the whole region needs, of those that are used; None where there are none."""
+        needed = self.index_map.source_window(self.region.grid.lattice.window)
+        return None if needed is None else needed.intersection(self.limit)
+
     def layers_of(self, array: str) -> tuple[LayerPlan, ...]:
         """The layers that come from ``array``."""
         return tuple(layer for layer in self.layers if layer.array == array)
 
     def jobs(self) -> tuple[Job, ...]:
-        """The work of each tile, in parts; the same for every tile."""
+        """The work of each tile, in parts; the same for every tile. A function takes all of it at once."""
+        if self.processing is not None:
+            return (Job(None, tuple(range(self.schema.n_steps))),)
         jobs = []
         for name in dict.fromkeys(layer.array for layer in self.layers):
             size = _time_chunk(self.native, self.native.array(name))
@@ -91,26 +118,32 @@ def make_plan(dataset: DatasetSpec, region: Region, native: NativeDataset) -> Cu
     """Plan ``dataset``'s cube on ``region``.
 
     Raises PlanError where the region lies outside the source, where no step lies in the time range, or where a
-    variable is missing or can't be understood.
+    variable is missing or can't be understood; ProcessingError where a user's function isn't fit for use.
     """
+    native = with_zeros(dataset, native)
     mapping = index_map(native.lattice, region.grid.lattice)
-    if mapping.source_window(region.grid.lattice.window) is None:
+    limit = used_window(dataset, native)
+    needed = mapping.source_window(region.grid.lattice.window)
+    if needed is None or needed.intersection(limit) is None:
         raise PlanError(
             f"dataset {dataset.identifier!r}: region {region.name!r}, bbox {list(region.grid.bbox)} in "
             f"{region.grid.crs}, lies outside the source {native.href}, bbox {list(native.lattice.bbox)} in "
-            f"{native.lattice.crs}"
+            f"{native.lattice.crs}" + (f", or outside open_params.bbox {list(dataset.bbox)}" if dataset.bbox else "")
         )
-    layers = plan_layers(dataset, native, mapping)
+    selected = select_steps(dataset, native)
+    outputs = None if dataset.processing is None else _learn(dataset.processing, narrow_times(native, selected))
+    layers = plan_layers(dataset, native, mapping, outputs)
     if not layers:
         raise PlanError(f"dataset {dataset.identifier!r}: {native.href} has no variable to make a cube of")
-    steps, time_is_dim = _select_steps(dataset, native, layers)
+    steps, times, time_is_dim = time_axis(dataset, native, layers, selected)
     schema = CubeSchema(
-        layers=tuple(_cube_layer(layer, native, mapping) for layer in layers),
+        layers=tuple(_cube_layer(layer, mapping) for layer in layers),
         grid=region.grid,
-        times=tuple(native.times[step] for step in steps) if native.times else (),
+        times=times,
         time_is_dim=time_is_dim,
         zarr_format=dataset.zarr_format,
-        attrs=_static_attributes(dataset, native),
+        attrs=static_attributes(dataset, native),
+        chunk=dataset.chunks,
     )
     return CubePlan(
         identifier=dataset.identifier,
@@ -121,8 +154,17 @@ def make_plan(dataset: DatasetSpec, region: Region, native: NativeDataset) -> Cu
         source_steps=steps,
         schema=schema,
         components=_components(dataset, region.grid, native, layers),
-        attrs=_version_attributes(dataset, native, layers),
+        attrs=version_attributes(dataset, native, layers),
+        limit=limit,
+        processing=dataset.processing,
     )
+
+
+def _learn(spec: FunctionSpec, seen: NativeDataset) -> tuple[Output, ...]:
+    """What the function returns, from one call on a small window. No I/O but what the function itself does."""
+    window, arrays = sample_window(seen)
+    result = apply_function(spec, load_function(spec), decode_window(seen, arrays, window))
+    return learn_outputs(spec, seen, result, window)
 
 
 def blocks_of(native: NativeDataset, array: NativeArray, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
@@ -148,44 +190,10 @@ def _time_chunk(native: NativeDataset, array: NativeArray) -> int:
     return array.chunks[array.dims.index(native.time_dim)]
 
 
-def _select_steps(
-    dataset: DatasetSpec, native: NativeDataset, layers: tuple[LayerPlan, ...]
-) -> tuple[tuple[int, ...], bool]:
-    """(source steps, whether time is a dimension of the cube)."""
-    if native.time_dim is None:
-        if dataset.time_range is not None and native.times:
-            _steps_within(dataset, native, dataset.time_range)
-        return (0,), False
-    if dataset.time_range is None:
-        if all(layer.variable.time == "last" for layer in layers):
-            return (len(native.times) - 1,), False
-        return tuple(range(len(native.times))), True
-    return _steps_within(dataset, native, dataset.time_range), True
-
-
-def _steps_within(
-    dataset: DatasetSpec, native: NativeDataset, time_range: tuple[str | None, str | None]
-) -> tuple[int, ...]:
-    first, last = time_range
-    stamps = np.array(native.times, dtype="datetime64[s]")
-    chosen = np.ones(len(stamps), dtype=bool)
-    if first is not None:
-        chosen &= stamps >= np.datetime64(first)
-    if last is not None:
-        # A date means the whole day.
-        chosen &= stamps.astype("datetime64[D]") <= np.datetime64(last, "D")
-    if not chosen.any():
-        raise PlanError(
-            f"dataset {dataset.identifier!r}: open_params.time_range: no step between {first} and {last}; "
-            f"{native.href} has {native.times[0]} to {native.times[-1]}"
-        )
-    return tuple(int(step) for step in np.flatnonzero(chosen))
-
-
-def _cube_layer(layer: LayerPlan, native: NativeDataset, mapping: IndexMap) -> CubeLayer:
+def _cube_layer(layer: LayerPlan, mapping: IndexMap) -> CubeLayer:
     attrs = layer_attributes(
         layer.variable,
-        native.array(layer.array).attrs,
+        layer.attrs,
         method=layer.method,
         coarsening=mapping.coarsening,
         statistic=layer.statistic,
@@ -199,7 +207,8 @@ def specification_components(dataset: DatasetSpec) -> dict[str, Any]:
     return {
         "data_id": dataset.data_id,
         "time_range": list(dataset.time_range) if dataset.time_range else None,
-        "processing": None,
+        "bbox": [*dataset.bbox, dataset.bbox_crs and _canonical_crs(dataset.bbox_crs)] if dataset.bbox else None,
+        "processing": _processing_components(dataset.processing),
         "code_version": {
             "kernels": KERNEL_CODE_VERSION,
             "product": dataset.product.code_version if dataset.product else 0,
@@ -208,8 +217,36 @@ def specification_components(dataset: DatasetSpec) -> dict[str, Any]:
 
 
 def specification_version(dataset: DatasetSpec) -> str:
-    """Fingerprint of :func:`specification_components`: Dagster's code version of the cube's asset."""
-    return data_version(specification_components(dataset))
+    """Dagster's code version of the cube's asset: all that the configuration says of its pixels.
+
+    Beside :func:`specification_components` there are options whose effect on the layers only the source can tell; a
+    data version knows that effect, and so nothing is made again where there is none.
+    """
+    options = {
+        "resampling": asdict(dataset.resampling),
+        "statistics": dict(dataset.statistics),
+        "zero_is_value": sorted(dataset.zero_is_value),
+    }
+    return data_version({**specification_components(dataset), **options})
+
+
+def _canonical_crs(text: str) -> str:
+    """``EPSG:3035``, in whatever words the CRS was asked for; as it stands where no authority has just this one.
+
+    Not WKT, whose words change with PROJ's releases, with which the pixels don't.
+    """
+    crs = CRS.from_user_input(text)
+    authority = crs.to_authority()
+    if authority is None or not CRS.from_authority(*authority).equals(crs):
+        return text
+    return ":".join(authority)
+
+
+def _processing_components(spec: FunctionSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    digest = hashlib.sha256(spec.source.encode()).hexdigest()
+    return {"function": spec.name, "source": digest, "whole": spec.whole}
 
 
 def _components(
@@ -220,7 +257,7 @@ def _components(
         **specification_components(dataset),
         "source_version": native.version,
         "layers": [_layer_components(layer) for layer in layers],
-        "crs": grid.crs,
+        "crs": _canonical_crs(grid.crs),
         "anchor": [grid.west, grid.south],
         "resolution": [grid.x_res, grid.y_res],
     }
@@ -239,47 +276,4 @@ def _layer_components(layer: LayerPlan) -> dict[str, Any]:
         "dtype": variable.dtype,
         "fill": repr(variable.fill),
         "time": variable.time,
-    }
-
-
-def _static_attributes(dataset: DatasetSpec, native: NativeDataset) -> dict[str, Any]:
-    product = dataset.product
-    known = (
-        {
-            "licence_url": product.licence_url,
-            "license": product.licence,
-            "references": " ".join(product.references),
-            "citation": product.citation,
-        }
-        if product
-        else {}
-    )
-    added = {
-        "Conventions": "CF-1.11",
-        "title": product.title if product else str(native.attrs.get("title", dataset.identifier)),
-        "source": native.href,
-        **{name: value for name, value in known.items() if value},
-        **({"non_commercial_use_only": 1} if product and product.non_commercial else {}),
-        **native.provenance,
-    }
-    kept = {name: value for name, value in native.attrs.items() if name not in _VERSIONED_ATTRS}
-    return {**kept, **added}
-
-
-#: Global attributes of a source that describe its present content or its own lattice, not the cube's identity.
-_VERSIONED_ATTRS = frozenset(
-    {"creation_date", "date_created", "date_modified", "history", "spatial_ref", "crs", "spatial_resolution"}
-)
-
-
-def _version_attributes(dataset: DatasetSpec, native: NativeDataset, layers: tuple[LayerPlan, ...]) -> dict[str, Any]:
-    release = version("scs2-cubes")
-    steps = "; ".join(
-        f"{layer.variable.name}: " + (f"{layer.statistic} of members, " if layer.statistic else "") + str(layer.method)
-        for layer in layers
-    )
-    return {
-        "source_version": native.version,
-        "scs2_cubes_version": release,
-        "history": f"scs2_cubes {release} from {dataset.data_id}: {steps}",
     }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ import numpy.typing as npt
 
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile, Window
-from scs2_cubes.core.native import NativeArray
 from scs2_cubes.core.resample import resample
-from scs2_cubes.core.variables import Statistic
-from scs2_cubes.pipeline.blocks import Block, BlockCache, BlockKey, load_block
+from scs2_cubes.errors import ProcessingError
+from scs2_cubes.pipeline.blocks import BlockCache
 from scs2_cubes.pipeline.layers import LayerPlan
-from scs2_cubes.pipeline.plan import CubePlan, Job, blocks_of
-from scs2_cubes.sources import ChunkReader, open_reader
+from scs2_cubes.pipeline.plan import CubePlan, Job
+from scs2_cubes.pipeline.windows import Plane, WindowFunction, WindowPlanes, WindowReader
+from scs2_cubes.sources import open_reader
 from scs2_cubes.storage import CubeStore
 
 __all__ = ["JobResult", "Workshop"]
@@ -27,9 +26,8 @@ __all__ = ["JobResult", "Workshop"]
 #: Bytes of source blocks that a worker process keeps for neighbouring tiles. Tiles of 2048 x 2048 at 30 m share a
 #: rim of blocks of about 1 MB (GAMI, aggregated) or 8 MB (genus); more would only hold what nobody asks for again.
 CACHE_BYTES = 96 * 2**20
-
-#: Chunks that one job asks for at once: enough to hide a latency of tens of milliseconds behind decoding.
-READS_AT_ONCE = 6
+#: Every so manyth row and column is enough to see that a window has values, where most have.
+_SAMPLE_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,10 @@ class Workshop:
     def __init__(self, plan: CubePlan, store: CubeStore) -> None:
         self._plan = plan
         self._store = store
-        self._reader: ChunkReader = open_reader(plan.native.location)
-        self._cache = BlockCache(CACHE_BYTES)
+        self._windows = WindowReader(plan, open_reader(plan.native.location), BlockCache(CACHE_BYTES))
+        self._function = None if plan.processing is None else WindowFunction.load(plan, plan.processing)
+        self._whole: WindowPlanes | None = None
+        self._whole_lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Workshop, (self._plan, self._store)
@@ -68,17 +68,21 @@ class Workshop:
     def run(self, tile: Tile, job: Job) -> JobResult:
         """Make one job's part of ``tile``. The tile's record goes first: from here on the tile isn't done."""
         self._store.remove_record(tile.key)
-        layers = self._plan.layers_of(job.array)
-        window = self._plan.index_map.source_window(tile.window)
-        planes = None if window is None else self._read(tile, job, window, layers)
+        window = self._plan.tile_window(tile)
+        if job.array is None:
+            layers = self._plan.layers
+            planes = None if window is None else self._processed(tile, window)
+        else:
+            layers = self._plan.layers_of(job.array)
+            planes = None if window is None else self._windows.aggregated(tile, job, window, layers)
         results = [
             self._make_plane(tile, layer, position, step, planes)
             for layer in layers
             for position, step in enumerate(job.steps)
         ]
         valid: dict[str, int] = {}
-        for layer_name, count, _ in results:
-            valid[layer_name] = valid.get(layer_name, 0) + count
+        for name, count, _ in results:
+            valid[name] = valid.get(name, 0) + count
         return JobResult(
             valid=valid,
             written=sum(count > 0 for _, count, _ in results),
@@ -109,22 +113,21 @@ class Workshop:
         return record
 
     def _make_plane(
-        self, tile: Tile, layer: LayerPlan, position: int, step: int, planes: _WindowPlanes | None
+        self, tile: Tile, layer: LayerPlan, position: int, step: int, planes: WindowPlanes | None
     ) -> tuple[str, int, int]:
         """(layer, valid pixels, bytes written) of one output chunk."""
         name = layer.variable.name
-        source = planes.plane(layer.statistic, position) if planes else None
-        if planes is None or source is None:
+        source = planes.plane(layer, position) if planes else None
+        if planes is None or source is None or _is_void(source):
             self._store.write_plane(self._plan.schema, name, step, tile, None)
             return name, 0, 0
         values = resample(
-            source,
+            source.values,
             planes.window,
             self._plan.index_map,
             tile.window,
             layer.method,
-            # Aggregated members are NaN where there is no value.
-            nodata=None if layer.statistic is not None else layer.nodata,
+            nodata=source.nodata,
             dtype=np.dtype(layer.variable.dtype),
             fill=layer.variable.fill,
         )
@@ -132,81 +135,28 @@ class Workshop:
         written = self._store.write_plane(self._plan.schema, name, step, tile, values if valid else None)
         return name, valid, written
 
-    def _read(self, tile: Tile, job: Job, window: Window, layers: tuple[LayerPlan, ...]) -> _WindowPlanes:
-        """The pixels of ``window`` for all steps of a job, per statistic."""
-        array = self._plan.native.array(job.array)
-        steps = tuple(self._plan.source_steps[step] for step in job.steps)
-        statistics = tuple(dict.fromkeys(layer.statistic for layer in layers))
-        nodata = layers[0].nodata
-        native = self._plan.native
-        places = list(blocks_of(native, array, window))
-        neighbours = self._neighbouring_windows(tile)
-
-        def fetch(place: tuple[int, int], pixels: Window) -> Block:
-            key = BlockKey(array.name, steps, place)
-            load = partial(load_block, self._reader, native, array, key, pixels, statistics, nodata)
-            shared = any(other.intersection(pixels) for other in neighbours)
-            return self._cache.get(key, load, keep=shared)
-
-        # Its threads are daemons, so that an interrupted process doesn't wait for a server that is silent.
-        with ThreadPool(min(READS_AT_ONCE, len(places))) as pool:
-            running = [pool.apply_async(fetch, place) for place in places]
-            blocks = [(pixels, answer.get()) for (_, pixels), answer in zip(places, running, strict=True)]
-        return _WindowPlanes.assemble(window, len(steps), statistics, blocks, array, nodata)
-
-    def _neighbouring_windows(self, tile: Tile) -> list[Window]:
-        """Source windows of the tiles around ``tile``: what they need, too, is worth keeping."""
-        grid = self._plan.region.grid
-        windows = [
-            self._plan.index_map.source_window(grid.tile(row, col).window)
-            for row in range(max(tile.row - 1, 0), min(tile.row + 2, grid.tile_rows))
-            for col in range(max(tile.col - 1, 0), min(tile.col + 2, grid.tile_cols))
-            if (row, col) != (tile.row, tile.col)
-        ]
-        return [window for window in windows if window is not None]
+    def _processed(self, tile: Tile, window: Window) -> WindowPlanes:
+        """What the user's function makes of ``window``; of the whole region's, once, where it isn't local in space."""
+        if self._function is None:
+            raise ProcessingError(f"the plan of {self._plan.identifier} has no function to apply")
+        if self._plan.processing is None or not self._plan.processing.whole:
+            return self._function.apply(self._windows, tile, window)
+        with self._whole_lock:
+            if self._whole is None:
+                region = self._plan.region_window()
+                self._whole = self._function.apply(self._windows, tile, window if region is None else region)
+            return self._whole
 
 
-@dataclass(frozen=True, slots=True)
-class _WindowPlanes:
-    """The pixels of a window: per statistic (step, row, column), or nothing where the source stores nothing."""
+def _is_void(plane: Plane) -> bool:
+    """True where no pixel has a value: what the kernels would find out more slowly."""
+    sample = slice(None, None, _SAMPLE_STEP)
+    return _all_nodata(plane.values[sample, sample], plane.nodata) and _all_nodata(plane.values, plane.nodata)
 
-    window: Window
-    stacks: Mapping[Statistic | None, npt.NDArray[Any]]
-    chunks: int
-    absent: int
 
-    @classmethod
-    def assemble(
-        cls,
-        window: Window,
-        n_steps: int,
-        statistics: tuple[Statistic | None, ...],
-        blocks: list[tuple[Window, Block]],
-        array: NativeArray,
-        nodata: float | None,
-    ) -> _WindowPlanes:
-        chunks = sum(block.chunks for _, block in blocks)
-        absent = sum(block.absent for _, block in blocks)
-        if all(block.planes is None for _, block in blocks):
-            return cls(window, {}, chunks, absent)
-        stacks = {}
-        for statistic in statistics:
-            dtype = np.dtype(array.dtype) if statistic is None else np.dtype("float32")
-            nothing = np.nan if statistic is not None or nodata is None else nodata
-            stack: npt.NDArray[Any] = np.empty((n_steps, *window.shape), dtype)
-            for pixels, block in blocks:
-                part = window.intersection(pixels)
-                if part is not None:
-                    target = (slice(None), *part.relative_to(window).slices)
-                    source = (slice(None), *part.relative_to(pixels).slices)
-                    stack[target] = nothing if block.planes is None else block.planes[statistic][source]
-            stacks[statistic] = stack
-        return cls(window, stacks, chunks, absent)
-
-    def plane(self, statistic: Statistic | None, position: int) -> npt.NDArray[Any] | None:
-        """(row, column) of one step, or None where the source stores nothing in the window."""
-        stack = self.stacks.get(statistic)
-        return None if stack is None else stack[position]
+def _all_nodata(values: npt.NDArray[Any], nodata: float | None) -> bool:
+    void = values == nodata if nodata is not None else np.zeros(values.shape, dtype=np.bool_)
+    return bool(np.all(void | np.isnan(values) if values.dtype.kind == "f" else void))
 
 
 def _count_valid(values: npt.NDArray[Any], fill: float) -> int:

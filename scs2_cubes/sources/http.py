@@ -7,11 +7,13 @@ Documents (JSON, XML) are fetched by :class:`Documents`. Array bytes go through
 from __future__ import annotations
 
 import email.utils
+import logging
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ import httpx
 import tenacity
 
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.errors import AccessDeniedError, DataIdNotFoundError, SourceError, SourceUnavailableError
+from scs2_cubes.errors import AccessDeniedError, DataIdNotFoundError, SourceError, SourceUnavailableError, redact
 
 __all__ = ["Documents", "TransientAnswerError", "is_local", "local_path", "refuse_status", "retry_arguments", "rewrite"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _DENIED = frozenset({401, 403})
 _MISSING = frozenset({404, 410})
@@ -115,7 +119,15 @@ def retry_arguments(policy: RetryPolicy, url: str) -> dict[str, Any]:
             url=url,
         ) from error
 
+    def tell(state: tenacity.RetryCallState) -> None:
+        # The first failure is nobody's business; after the second, silence looks like a hang.
+        if state.attempt_number > 1 and state.next_action is not None:
+            error = state.outcome.exception() if state.outcome else None
+            wait_seconds = state.next_action.sleep
+            _LOGGER.warning("%s: %s; asking again in %.0f s", redact(url), error, wait_seconds)
+
     return {
+        "before_sleep": tell,
         "retry": tenacity.retry_if_exception_type(TransientAnswerError),
         "wait": wait,
         "stop": tenacity.stop_any(
@@ -135,17 +147,18 @@ class Documents:
 
     policy: RetryPolicy
     rewrites: tuple[tuple[str, str], ...] = ()
-    _client: httpx.Client = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _client(self) -> httpx.Client:
+        # Made when it is first needed: it loads certificates, and every definition of an asset has its own.
         client = httpx.Client(
             timeout=httpx.Timeout(self.policy.timeout),
             follow_redirects=True,
             headers={"User-Agent": f"scs2_cubes/{version('scs2-cubes')}"},
         )
-        object.__setattr__(self, "_client", client)
         # Connections end with their owner, not whenever the garbage collector comes upon an open socket.
         weakref.finalize(self, client.close)
+        return client
 
     def resolve(self, url: str) -> str:
         """The address at which ``url`` is really asked for."""

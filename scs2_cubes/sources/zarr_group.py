@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,15 @@ from zarr.errors import GroupNotFoundError
 from zarr.storage import StorePath
 
 from scs2_cubes.core.grid import Lattice
-from scs2_cubes.core.native import Location, NativeArray, NativeDataset
+from scs2_cubes.core.native import Location, NativeArray, NativeCoordinate, NativeDataset
 from scs2_cubes.errors import GridError, SourceFormatError
 from scs2_cubes.sources.array_store import RetryingStore, open_store
 
 __all__ = ["ZarrChunkReader", "content_version", "describe_group"]
 
 _METADATA_KEYS = (".zmetadata", "zarr.json", ".zgroup")
+#: Largest array beside the lattice that is read for users' functions: time axes and members, not another product.
+_COORDINATE_SIZE = 10_000
 _AXIS_PAIRS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"))
 #: What xarray itself reads from the attributes, or what only describes the encoding: no concern of a cube's.
 _ENCODING_ATTRS = frozenset(
@@ -95,6 +98,7 @@ def _describe(location: Location, href: str, version: str, provenance: Mapping[s
         version=version,
         time_dim=time_dim,
         times=times,
+        coordinates=tuple(_native_coordinates(arrays, gridded.keys() | {y_dim, x_dim})),
         attrs={name: value for name, value in group.attrs.items() if name not in _ENCODING_ATTRS},
         provenance=provenance,
     )
@@ -159,8 +163,17 @@ def _native_array(name: str, array: zarr.Array[Any]) -> NativeArray:
         scale=float(attrs.get("scale_factor", 1.0)),
         offset=float(attrs.get("add_offset", 0.0)),
         attrs={key: value for key, value in attrs.items() if key not in _ENCODING_ATTRS},
+        encoding={key: attrs[key] for key in _ENCODING_ATTRS & attrs.keys() if key != "_ARRAY_DIMENSIONS"},
         metadata=_metadata_document(array),
     )
+
+
+def _native_coordinates(arrays: Mapping[str, zarr.Array[Any]], known: AbstractSet[str]) -> Iterator[NativeCoordinate]:
+    for name, array in sorted(arrays.items()):
+        if name not in known and array.size <= _COORDINATE_SIZE:
+            attrs: dict[str, Any] = dict(array.attrs)
+            attrs.pop("_ARRAY_DIMENSIONS", None)
+            yield NativeCoordinate(name, _dims(array), np.asarray(array[...]), attrs)
 
 
 def _declared_fill(array: zarr.Array[Any]) -> Any:

@@ -23,6 +23,7 @@ def load_changed(folder: Path, data: Mapping[str, Any], environ: Mapping[str, st
     """The sections of ``data``, and those of the case for all that it leaves out."""
     path = folder / "case.yml"
     path.write_text(yaml.safe_dump({**BASE, **data}), encoding="utf-8")
-    if not (folder / "sites.csv").exists():
-        (folder / "sites.csv").write_bytes((CONFIGS / "sites.csv").read_bytes())
+    for name in ("sites.csv", "functions.py"):
+        if not (folder / name).exists():
+            (folder / name).write_bytes((CONFIGS / name).read_bytes())
     return load_case(path, environ=environ or {})

@@ -40,6 +40,22 @@ def test_the_demonstration_is_the_same_products_from_the_embedded_catalogue() ->
     assert demo.storage.root == "/x"
 
 
+def test_the_functions_are_the_cases_own_two() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    functions = load_case(CONFIGS / "scs2_functions.yml", environ={})
+    assert functions.stores == case.stores
+    for dataset in functions.datasets:
+        plain = case.dataset(dataset.identifier)
+        assert (dataset.data_id, dataset.product) == (plain.data_id, plain.product)
+        assert dataset.processing is not None
+        assert dataset.processing.name == f"modify_{dataset.identifier}"
+        assert not dataset.processing.whole
+    (landes,), (same,) = case.regions, functions.regions
+    assert (same.name, same.grid.lattice) == (landes.name, landes.grid.lattice)
+    # Same names, same region: they mustn't take each other for another version of themselves.
+    assert functions.storage.root != case.storage.root
+
+
 def test_the_sites_lie_in_landes_pixel_on_pixel() -> None:
     (landes,) = load_case(CONFIGS / "scs2.yml", environ={}).regions
     case = load_case(CONFIGS / "sites.yml", environ={})

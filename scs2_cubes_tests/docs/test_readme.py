@@ -161,7 +161,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
                 planned = plan_partition(dataset, case.storage, describe_source(dataset), "demo")
                 prepare_cube(planned.plan, planned.store)
                 materialize_partition(planned.plan, planned.partition, planned.store, compute, lambda _: None)
-    return Made(root, environ)
+    # In the region's folder, since demo.yml has a list of regions.
+    return Made(root / "demo", environ)
 
 
 def test_the_example_runs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping
@@ -158,9 +159,27 @@ ACCEPTED = (
         store: eo
         data_id: x
         grid_mapping: [one, many]
-        open_params: {time_range: [2020-01-01, null], variable_names: [a]}
+        open_params: {time_range: [2020-01-01, null], variable_names: [a], bbox: [0, 0, 9, 9], crs: EPSG:4326}
         format_id: zarr
         zarr_format: 3
+        statistics: {a: [mean, std]}
+        zero: {a: value}
+        spatial_resample_params:
+          interp_methods: nearest
+          agg_methods: {a: max}
+          fill_values: .nan
+          variables: [a]
+          error_model: independent
+          recover_nans: true
+          prevent_nan_propagations: false
+        chunksize: {y: 1, x: 1, time: 1}
+      - identifier: by_function
+        store: eo
+        data_id: x
+        grid_mapping: one
+        custom_processing: {module_path: functions, function_name: modify_efda, processing: whole, timeout: 5}
+        spatial_resample_params: {tile_size: [8, 4]}
+        chunksize: {lat: 2, lon: 4}
     data_stores:
       - {identifier: storage, store_id: file, store_params: {root: there}}
       - identifier: eo
@@ -182,13 +201,8 @@ ACCEPTED = (
 SAMPLES: dict[str, Any] = {
     "preload_datasets": [{"store": "eoforest_stac", "data_ids": ["a"]}],
     "datasets[].variables": [{"identifier": "v", "store": "eoforest_stac", "data_id": "x"}],
-    "datasets[].custom_processing": {"module_path": "a.py", "function_name": "f"},
-    "datasets[].spatial_resample_params": {"agg_methods": "mode"},
     "datasets[].temporal_resample_params": {"frequency": "1YE"},
-    "datasets[].chunksize": {"x": 1},
     "datasets[].xr_merge_params": {"join": "exact"},
-    "datasets[].open_params.bbox": [0, 1, 2, 3],
-    "datasets[].open_params.crs": "EPSG:4326",
     "datasets[].open_params.spatial_res": 30,
     "datasets[].open_params.point": [0, 1],
     "datasets[].open_params.bbox_width": 100,
@@ -329,6 +343,17 @@ def test_cubes_lie_in_folders_where_the_reference_says(tmp_path: Path, grid_mapp
 # The blocks.
 
 
+def test_the_function_is_the_cases_own() -> None:
+    (shown,) = blocks(REFERENCE, "python")
+    (function,) = ast.parse(shown).body
+    module = ast.parse((CONFIGS / "functions.py").read_text(encoding="utf-8"))
+    own = next(node for node in module.body if getattr(node, "name", None) == "modify_efda")
+    assert isinstance(function, ast.FunctionDef)
+    assert isinstance(own, ast.FunctionDef)
+    # Without its docstring.
+    assert [ast.dump(node) for node in function.body] == [ast.dump(node) for node in own.body[1:]]
+
+
 @pytest.mark.parametrize("text", blocks(REFERENCE, "yaml"), ids=["regions", "href_rewrite"])
 @pytest.mark.parametrize("table", ["csv", "json"])
 def test_examplesload_changed(tmp_path: Path, text: str, table: str) -> None:
@@ -355,8 +380,8 @@ def test_errors_look_like_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     wrong = {key: value for key, value in GAMI.items() if key != "grid_mapping"} | {
         "store": "eoforst_stac",
         "grid_maping": "landes",
-        "custom_processing": SAMPLES["datasets[].custom_processing"],
-        "open_params": {"bbox": [0, 1, 2, 3]},
+        "temporal_resample_params": SAMPLES["datasets[].temporal_resample_params"],
+        "open_params": {"point": [0, 1]},
     }
     Path("case.yml").write_text(yaml.safe_dump(BASE | {"datasets": [wrong]}), encoding="utf-8")
     with pytest.raises(ConfigurationError) as refused:

@@ -56,13 +56,23 @@ PROBES: Mapping[str, Mapping[str, tuple[Change, ...]]] = {
         "url": (lambda data: _stores(data, url=f"{data['data_stores'][1]['store_params']['url']}?other"),),
         "href_rewrite": (lambda data: data["data_stores"][1]["store_params"]["href_rewrite"].update(a="b"),),
         "bbox": (_grid(bbox=[WEST, SOUTH, EAST + 5, NORTH + 5]),),
+        "crs": (_grid(crs="epsg:3035"), _grid(crs="urn:ogc:def:crs:EPSG::3035")),
         "the name of a store": (_rename_store,),
         "of a region without a folder": (_rename_region,),
+        "module_path": (),  # these two: see the test with a function before and after
+        "timeout": (),
     },
     "stale": {
         "data_id": (_dataset(data_id="structure-demography/GAMI/GAMI_v3.0/GAMI_v3.0.json"),),
         "time_range": (_dataset(open_params={"time_range": ["2019-01-01", None]}),),
-        "crs": (_grid(crs="epsg:3035"),),
+        "open_params.bbox": (
+            _dataset(open_params={"time_range": ["2020-01-01", None], "bbox": [-1.2, 44.5, -1.1, 44.6]}),
+        ),
+        "custom_processing": (_dataset(custom_processing={"module_path": "mean.py", "function_name": "mean"}),),
+        "interp_methods": (_dataset(spatial_resample_params={"interp_methods": "nearest"}),),
+        # GAMI's pixels are larger than the region's, and 0 isn't its nodata; see the test with other products.
+        "agg_methods": (),
+        "zero": (),
     },
     "refused": {
         "bbox": (_grid(bbox=[WEST, SOUTH, EAST + 60, NORTH]), _grid(bbox=[WEST + 1, SOUTH, EAST, NORTH])),
@@ -74,6 +84,12 @@ PROBES: Mapping[str, Mapping[str, tuple[Change, ...]]] = {
             _dataset(open_params={"time_range": ["2000-01-01", None]}),
         ),
         "zarr_format": (_dataset(zarr_format=3),),
+        "statistics": (
+            _dataset(statistics={"forest_age": "median"}),
+            _dataset(statistics={"forest_age": ["mean", "std"]}),
+        ),
+        "fill_values": (_dataset(spatial_resample_params={"fill_values": -1}),),
+        "chunksize": (_dataset(chunksize={"x": 128}),),
         "variable_names": (),  # GAMI has just one; see the test with a product that has several
     },
     "elsewhere": {
@@ -93,6 +109,8 @@ def _stale_rows() -> dict[str, str]:
     return rows
 
 
+#: What the platform does with members, as a function.
+MEAN = 'def mean(ds):\n    return ds.mean("members")\n'
 #: Of GAMI's two years this is the second one.
 FROM_2020 = {"time_range": ["2020-01-01", None]}
 
@@ -106,9 +124,12 @@ class Planner:
         self.sources: dict[tuple[str, str], NativeDataset] = {}
 
     def plan(self, change: Change, identifier: str = "gami") -> PlannedPartition:
+        (self.folder / "mean.py").write_text(MEAN, encoding="utf-8")
         data = yaml.safe_load((CONFIGS / "demo.yml").read_text(encoding="utf-8"))
         (dataset,) = (one for one in data["datasets"] if one["identifier"] == identifier)
-        data["datasets"] = [dataset | ({"open_params": FROM_2020} if identifier == "gami" else {})]
+        data["datasets"] = [
+            {**dataset, "grid_mapping": "demo"} | ({"open_params": FROM_2020} if identifier == "gami" else {})
+        ]
         change(data)
         environ = {"SCS2_DEMO_URL": self.server.url, "SCS2_DEMO_ROOT": str(self.folder / "cubes")}
         case = load_changed(self.folder, data, environ)
@@ -188,6 +209,39 @@ def test_one_variable_less_is_another_cube(planner: Planner) -> None:
     assert _follows(before, same) == "nothing"
     fewer = planner.plan(_dataset(open_params={"variable_names": names[1:]}), "liu")
     assert _follows(before, fewer) == "refused"
+
+
+def test_a_functions_place_and_patience_are_no_matter(planner: Planner) -> None:
+    (planner.folder / "other.py").write_text(MEAN, encoding="utf-8")
+    (planner.folder / "changed.py").write_text(f"{MEAN}# Not the same text.\n", encoding="utf-8")
+
+    def plan(module: str, **params: Any) -> PlannedPartition:
+        section = {"module_path": module, "function_name": "mean", **params}
+        return planner.plan(_dataset(custom_processing=section))
+
+    before = plan("mean.py")
+    assert _follows(before, plan("other")) == "nothing"
+    assert _follows(before, plan("mean.py", timeout=5)) == "nothing"
+    assert _follows(before, plan("changed")) == "stale"
+    assert _follows(before, plan("mean.py", processing="whole")) == "stale"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "change"),
+    [
+        ("forestpaths_genus", _dataset(spatial_resample_params={"agg_methods": "center"})),
+        ("liu", _dataset(zero={"canopy_height": "value"})),
+    ],
+)
+def test_another_way_to_the_same_cube(planner: Planner, identifier: str, change: Change) -> None:
+    before = planner.plan(_dataset(), identifier)
+    before.store.create(before.plan.schema)
+    assert _follows(before, planner.plan(change, identifier)) == "stale"
+
+
+def test_methods_for_another_direction_are_no_matter(planner: Planner) -> None:
+    changed = planner.plan(_dataset(spatial_resample_params={"agg_methods": "max"}))
+    assert _follows(planner.plan(_dataset()), changed) == "nothing"
 
 
 def test_cubes_name_the_original_addresses(planner: Planner) -> None:

@@ -26,6 +26,9 @@ def test_dagster_materializes_the_demonstration(trial: Trial, undisturbed: Undis
     }
     result = ended(trial.start_python(["-m", "dagster"], *command, extra=settings))
     assert result.code == 0, result.err
+    # The demonstration's grid is a list of one region, so that its cubes lie apart from the case's.
+    trial.root = trial.root / "demo"
+    trial.data["data_stores"][0]["store_params"]["root"] = str(trial.root)
     assert trial.tree() == undisturbed.part("gami")
     with trial.instance() as instance:
         (record,) = instance.fetch_materializations(dg.AssetKey("gami"), limit=10).records
@@ -62,6 +65,8 @@ def test_dagster_materializes_the_demonstration(trial: Trial, undisturbed: Undis
 def test_demonstration_from_another_folder_twice(trial: Trial, undisturbed: Undisturbed) -> None:
     document = yaml.safe_load((CHECKOUT / "configs/demo.yml").read_text())
     document["datasets"] = [one for one in document["datasets"] if one["identifier"] in {"gami", "forestpaths_genus"}]
+    for one in document["datasets"]:
+        one["grid_mapping"] = "demo"
     config = str(trial.folder / "two.yml")
     Path(config).write_text(yaml.safe_dump(document))
     root = Path("some/where")

@@ -12,7 +12,7 @@ from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.orchestration.assets import source_assets
 from scs2_cubes.orchestration.build import build_definitions
 from scs2_cubes.orchestration.partitions import contiguous_ranges
-from scs2_cubes.orchestration.runs import select_datasets
+from scs2_cubes.pipeline.due import select_datasets
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT, GAMI, GENUS, Trial, dataset, region
 
 
@@ -103,7 +103,8 @@ def test_selection_keeps_the_order_of_the_file_and_refuses_strangers(trial: Tria
 
     assert names((), ("other",)) == [("both", ("other",))]
     assert names(("both", "gami"), ()) == [("gami", ("demo",)), ("both", ("demo", "other"))]
-    assert names(("gami",), ("other",)) == []
+    with pytest.raises(ConfigurationError, match="nothing to do for region other: gami is made for demo"):
+        names(("gami",), ("other",))
     with pytest.raises(ConfigurationError, match="no dataset 'gamy'; did you mean 'gami'"):
         names(("gamy",), ())
     with pytest.raises(ConfigurationError, match="no region 'othre'; did you mean 'other'"):

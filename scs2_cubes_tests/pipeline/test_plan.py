@@ -101,7 +101,7 @@ class TestJobs:
         made = [
             (layer.variable.name, step)
             for job in two.jobs()
-            for layer in two.layers_of(job.array)
+            for layer in two.layers_of(job.array or "")
             for step in job.steps
         ]
         assert sorted(made) == sorted((layer.name, step) for layer in two.schema.layers for step in range(10))

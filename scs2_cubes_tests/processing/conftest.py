@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from scs2_cubes_tests.processing.fixtures import archive, bench
+
+__all__ = ["archive", "bench"]
