@@ -38,7 +38,7 @@ def after(tiles: int) -> Callable[[Progress], None]:
 
 @dataclass(frozen=True)
 class Breaking(ZarrCube):
-    """A cube on a disk that fails while it writes the planes of one tile, after some of them."""
+    """A cube on a disk that fails while it writes the planes of one tile (``*``: any), after some of them."""
 
     tile: str = ""
     planes: int = 0
@@ -54,12 +54,12 @@ class Breaking(ZarrCube):
     def write_plane(
         self, schema: CubeSchema, layer: str, step: int, tile: Tile, values: npt.NDArray[Any] | None
     ) -> int:
-        if tile.key == self.tile and step >= self.planes:
+        if self.tile in {"*", tile.key} and step >= self.planes:
             raise StorageError("no space left on device")
         return super().write_plane(schema, layer, step, tile, values)
 
     def write_record(self, record: TileRecord) -> None:
-        if record.tile == self.tile:
+        if self.tile in {"*", record.tile}:
             raise StorageError("no space left on device")
         super().write_record(record)
 
@@ -171,11 +171,12 @@ class TestVersions:
         prepare_cube(new.plan, new.store)
         with pytest.raises(Killed):
             new.make(ONE, after(5))
-        broken = Breaking.of(new, "y03x03", 0)
+        # Any tile, because the order of tiles is Dask's business.
+        broken = Breaking.of(new, "*", 0)
         with pytest.raises(TileError):
             materialize_partition(new.plan, new.partition, broken, ONE, lambda _: None)
         records = old.store.records()
-        assert "y03x03" not in records
+        assert len(records) == len(list(old.plan.region.grid.tiles())) - 1
         current = {key for key, record in records.items() if record.data_version == old.plan.data_version}
         assert 0 < len(current) < len(list(old.plan.region.grid.tiles()))
         now = old.values("genus")
