@@ -64,20 +64,20 @@ def plan_layers(
     """
     candidates = tuple(_of_outputs(dataset, native, outputs) if outputs is not None else _of_arrays(dataset, native))
     names = [candidate.variable.name for candidate in candidates]
-    chosen = _choose(dataset, native, names)
-    return tuple(
-        layer
-        for candidate in candidates
-        if candidate.variable.name in chosen
-        for layer in _layers(dataset, candidate, index_map)
-    )
+    wanted = _choose(dataset, native, names)
+    chosen = [candidate for candidate in candidates if candidate.variable.name in wanted]
+    for candidate in chosen:
+        if candidate.output is None:
+            # Only now: what nobody asks for needn't be understood.
+            array = native.array(candidate.array)
+            _require_unpacked(array)
+            _require_dims(candidate.variable, array, native)
+    return tuple(layer for candidate in chosen for layer in _layers(dataset, candidate, index_map))
 
 
 def _of_arrays(dataset: DatasetSpec, native: NativeDataset) -> Iterator[_Candidate]:
     if dataset.product is None:
-        for candidate in _assumed(native.arrays):
-            _require_dims(candidate.variable, native.array(candidate.array), native)
-            yield candidate
+        yield from _assumed(native.arrays)
         return
     arrays = {array.name: array for array in native.arrays}
     for variable in dataset.product.variables:
@@ -88,8 +88,6 @@ def _of_arrays(dataset: DatasetSpec, native: NativeDataset) -> Iterator[_Candida
                 f"{native.href}; there are: {', '.join(arrays)}"
             )
         array = arrays[name]
-        _require_unpacked(array)
-        _require_dims(variable, array, native)
         yield _Candidate(variable, name, array.dtype, _nodata(dataset, variable, array), array.attrs)
 
 
@@ -126,8 +124,6 @@ def _assumed(arrays: Iterable[NativeArray]) -> Iterator[_Candidate]:
     for array in arrays:
         dtype = np.dtype(array.dtype)
         units = array.attrs.get("units")
-        # Also where it looks like classes: codes aren't packed, so packed numbers are no codes.
-        _require_unpacked(array)
         sign = _sign_of_classes(array.attrs, dtype)
         if sign is not None:
             yield _assumed_classes(array, dtype, sign)

@@ -531,6 +531,15 @@ def test_what_cant_be_understood(bench: Workbench, values: Array, attrs: dict[st
         unknown.plan("u")
 
 
+def test_what_nobody_asks_for_needs_no_understanding(bench: Workbench) -> None:
+    packed, flat = _codes("int16"), _codes("float32")
+    unknown = _unknown(
+        bench, packed=(packed, {"scale_factor": 0.1}), bands=(np.zeros((3, 60, 60)), {}), flat=(flat, {})
+    )
+    unknown.add("u", UNKNOWN_ID, open_params={"variable_names": ["flat"]})
+    assert list(unknown.make("u").data_vars) == ["flat"]
+
+
 @pytest.mark.parametrize("fill", [float("nan"), 0.5, 256, -1])
 def test_fills_that_dont_fit_an_unknown_class_map(bench: Workbench, fill: float) -> None:
     unknown = _unknown(bench, cover=(_codes("uint8"), {}))

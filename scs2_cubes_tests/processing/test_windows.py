@@ -208,19 +208,24 @@ def spoil(ds):
 """
 
 
-def test_a_function_may_write_into_what_it_gets(bench: Workbench) -> None:
+@pytest.mark.parametrize("decoding", [True, False], ids=["decoded", "as stored"])
+def test_a_function_may_write_into_what_it_gets(bench: Workbench, *, decoding: bool) -> None:
     bench.add("genus", GENUS_ID, custom_processing=bench.function("spoil", WRITES))
     plan = bench.plan("genus").plan
+    native = plan.native
+    if not decoding:
+        # Nothing to be done with the numbers, so that they might be shared.
+        native = replace(native, arrays=tuple(replace(array, encoding={}) for array in native.arrays))
     window, arrays = Window(0, 5, 0, 6), {"genus": np.full((5, 6), 4, np.uint16)}
     spec = plan.processing
     assert spec is not None
     spoil = WindowFunction.load(plan, spec).function
-    first = decode_window(plan.native, arrays, window)
+    first = decode_window(native, arrays, window)
     untouched = first.copy(deep=True)
     spoil(first)
     assert (first["genus"] == 3).all()
     np.testing.assert_array_equal(arrays["genus"], 4)
-    xr.testing.assert_identical(decode_window(plan.native, arrays, window), untouched)
+    xr.testing.assert_identical(decode_window(native, arrays, window), untouched)
 
 
 # What it returns.
