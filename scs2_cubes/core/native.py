@@ -77,6 +77,8 @@ class NativeArray:
     """The other attributes, as stored."""
     encoding: Mapping[str, Any] = field(default_factory=dict)
     """The attributes that describe how numbers are stored (``_FillValue``, ``scale_factor``, ``coordinates`` …)."""
+    band: Mapping[str, Any] = field(default_factory=dict)
+    """What a catalogue says of it beside the store (STAC's ``raster:bands``: unit, nodata), for unknown products."""
     metadata: str = ""
     """The store's own metadata of the array (JSON), so that a worker opens it without asking again."""
 

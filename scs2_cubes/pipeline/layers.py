@@ -120,8 +120,9 @@ def _as_array(output: Output) -> NativeArray:
 
 
 def _assumed(arrays: Iterable[NativeArray]) -> Iterator[_Candidate]:
-    """Fall back on CF flags and dtypes. What looks like classes is never blended."""
-    for array in arrays:
+    """Fall back on CF flags, STAC bands and dtypes. What looks like classes is never blended."""
+    for stored in arrays:
+        array = _with_band(stored)
         dtype = np.dtype(array.dtype)
         units = array.attrs.get("units")
         sign = _sign_of_classes(array.attrs, dtype)
@@ -132,10 +133,24 @@ def _assumed(arrays: Iterable[NativeArray]) -> Iterator[_Candidate]:
             variable = Variable(
                 array.name, Kind.CONTINUOUS, "float32", float("nan"), array.fill, units=units, long_name=long_name
             )
-            sign = "units" if units is not None else "a floating-point dtype"
+            sign = "a floating-point dtype" if units is None else _sign_of_units(stored)
             yield _Candidate(
                 variable, array.name, array.dtype, array.fill, array.attrs, f"a continuous quantity, from {sign}"
             )
+
+
+def _with_band(array: NativeArray) -> NativeArray:
+    """``array`` with what its STAC band says where the store says nothing."""
+    unit, nodata = array.band.get("unit"), array.band.get("nodata")
+    if array.fill is None and isinstance(nodata, int | float):
+        array = replace(array, fill=float(nodata))
+    if isinstance(unit, str) and "units" not in array.attrs:
+        array = replace(array, attrs={**array.attrs, "units": unit})
+    return array
+
+
+def _sign_of_units(stored: NativeArray) -> str:
+    return "units" if "units" in stored.attrs else "the unit of its STAC band"
 
 
 def _sign_of_classes(attrs: Mapping[str, Any], dtype: np.dtype[Any]) -> str | None:

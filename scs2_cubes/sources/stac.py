@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -95,12 +95,14 @@ class StacSource:
         """See :meth:`scs2_cubes.sources.base.Source.describe`."""
         item = self._item(data_id)
         location = self._location(item, data_id)
-        return describe_group(
+        native = describe_group(
             location,
             href=redact(self._asset_href(item, data_id)),
             version=self._version(item, content_version(location)),
             provenance={"stac_catalog_url": redact(self.url), "stac_item_id": str(item["id"])},
         )
+        bands = _bands(item)
+        return replace(native, arrays=tuple(replace(array, band=bands.get(array.name, {})) for array in native.arrays))
 
     def public_href(self, data_id: str) -> str:
         """Address of the item, without secrets."""
@@ -177,6 +179,13 @@ def _is_item(document: Any) -> bool:
         and isinstance(links, list)
         and all(isinstance(link, dict) for link in links)
     )
+
+
+def _bands(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name → ``raster:bands`` entry, over all assets; what isn't of that form says nothing."""
+    listed = [asset.get("raster:bands", []) for asset in item["assets"].values()]
+    bands = [band for entries in listed if isinstance(entries, list) for band in entries if isinstance(band, dict)]
+    return {str(band["name"]): band for band in bands if "name" in band}
 
 
 def _walking_error(error: BaseException, url: str) -> SourceError:
