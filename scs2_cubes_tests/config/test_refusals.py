@@ -66,7 +66,7 @@ CASES = [
     ("datasets.1.identifier", "gami", "datasets[1].identifier: duplicate identifier 'gami', already used by datasets[0]"),
     ("datasets.1.identifier", "../genus", "datasets[1].identifier: '../genus' would leave the storage root"),
     ("datasets.1.identifier", "a/../../genus", "datasets[1].identifier: 'a/../../genus' would leave the storage root"),
-    ("datasets.1.identifier", "/tmp/genus", "datasets[1].identifier: '/tmp/genus' is an absolute path; a cube's name is relative to the storage root"),
+    ("datasets.1.identifier", "/elsewhere/genus", "datasets[1].identifier: '/elsewhere/genus' is an absolute path; a cube's name is relative to the storage root"),
     ("datasets.1.identifier", "C:/genus", "datasets[1].identifier: 'C:/genus' is an absolute path; a cube's name is relative to the storage root"),
     ("datasets.1.identifier", ".dagster/a", "datasets[1].identifier: '.dagster/a' has an empty part, or one that begins with '.', which is kept for the platform's own folders"),
     ("datasets.1.identifier", "a//b", "datasets[1].identifier: 'a//b' has an empty part, or one that begins with '.', which is kept for the platform's own folders"),
