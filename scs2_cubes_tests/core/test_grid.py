@@ -144,3 +144,8 @@ def test_uneven_coordinates_are_refused(bad: list[float]) -> None:
 def test_impossible_lattices_are_refused(dx: float, nx: int) -> None:
     with pytest.raises(GridError):
         Lattice("EPSG:3035", 0.0, 0.0, dx, 1.0, nx, 5)
+
+
+def test_a_slip_in_the_resolution_is_refused_before_its_partitions_are_listed() -> None:
+    with pytest.raises(GridError, match=r"spatial_res 0\.0001 x 0\.0001 makes .* pixels of this bbox"):
+        Grid.from_bbox([3401404, 2346797, 3556068, 2539337], "EPSG:3035", 0.0001, 2048)

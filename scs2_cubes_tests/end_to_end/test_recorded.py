@@ -48,15 +48,19 @@ def _document(root: Path, url: str, rewrite: dict[str, str], grid: dict[str, Any
     }
 
 
-def test_gami_from_the_recorded_item_and_store(recorded: Path, tmp_path: Path) -> None:
-    archive = recorded / "eoforest"
-    document = _document(
-        tmp_path / "cubes",
+def _gami(archive: Path, folder: Path) -> dict[str, Any]:
+    return _document(
+        folder / "cubes",
         str(archive / "collections/public/catalog.json"),
         {GAMI_HREF: str(archive / "stores/gami.zarr")},
         {"bbox": GAMI_BBOX, "crs": "EPSG:4326", "spatial_res": 1 / 1125, "tile_size": 32},
         "structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json",
     )
+
+
+def test_gami_from_the_recorded_item_and_store(recorded: Path, tmp_path: Path) -> None:
+    archive = recorded / "eoforest"
+    document = _gami(archive, tmp_path)
     config, report = _make(tmp_path, document, "cube")
     assert report.made == 4
 
@@ -116,13 +120,7 @@ def test_genus_from_the_recorded_store(recorded: Path, tmp_path: Path) -> None:
 
 def test_a_cube_of_another_configuration_isnt_handed_out(recorded: Path, tmp_path: Path) -> None:
     archive = recorded / "eoforest"
-    document = _document(
-        tmp_path / "cubes",
-        str(archive / "collections/public/catalog.json"),
-        {GAMI_HREF: str(archive / "stores/gami.zarr")},
-        {"bbox": GAMI_BBOX, "crs": "EPSG:4326", "spatial_res": 1 / 1125, "tile_size": 32},
-        "structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json",
-    )
+    document = _gami(archive, tmp_path)
     config, _ = _make(tmp_path, document, "cube")
     document["grid_mappings"][0]["bbox"] = [GAMI_BBOX[0] + 1, *GAMI_BBOX[1:2], GAMI_BBOX[2] + 1, GAMI_BBOX[3]]
     config.write_text(yaml.safe_dump(document), encoding="utf-8")
