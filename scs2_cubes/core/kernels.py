@@ -123,7 +123,7 @@ class _Ballot(NamedTuple):
 
 @_compiled
 def _is_valid(value: Any, nodata: Any, has_nodata: bool) -> bool:
-    return not math.isnan(value) and not (has_nodata and value == nodata)
+    return (value == value) & ~(has_nodata & (value == nodata))  # type: ignore[no-any-return]  # noqa: PLR0124  # NaN
 
 
 @_compiled
@@ -187,12 +187,9 @@ def nearest(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out:
 def _renormalised(
     plane: SourcePlane, j0: np.int64, j1: np.int64, i0: np.int64, i1: np.int64, fx: float, fy: float
 ) -> float:
-    """Bilinear over the valid ones of four pixels, or NaN where the one that contains the point isn't valid."""
+    """Bilinear over the valid ones of four pixels, of which at least one is."""
     values = plane.values
     total, weights = 0.0, 0.0
-    # The point lies in the further pixel from the middle on; on an edge, that is the one with the greater index.
-    i_home, j_home = i1 if fy >= 0.5 - EDGE_TOLERANCE else i0, j1 if fx >= 0.5 - EDGE_TOLERANCE else j0
-    home = False
     for i, wy in ((i0, 1.0 - fy), (i1, fy)):
         for j, wx in ((j0, 1.0 - fx), (j1, fx)):
             if 0 <= i < values.shape[0] and 0 <= j < values.shape[1] and wx * wy > 0:
@@ -200,8 +197,7 @@ def _renormalised(
                 if _is_valid(value, plane.nodata, plane.has_nodata):
                     total += wx * wy * value
                     weights += wx * wy
-                    home = home or (i == i_home and j == j_home)
-    return total / weights if home else np.nan
+    return total / weights
 
 
 @_compiled
@@ -243,20 +239,21 @@ def bilinear(plane: SourcePlane, mapping: Mapping, out: npt.NDArray[Any]) -> Non
             if j0 >= 0 and i0 >= 0 and j1 < columns and i1 < rows:
                 a, b = values[np.uint64(i0), np.uint64(j0)], values[np.uint64(i0), np.uint64(j1)]
                 d, e = values[np.uint64(i1), np.uint64(j0)], values[np.uint64(i1), np.uint64(j1)]
+                # One branch for all four: a processor guesses it better than four.
                 if (
                     _is_valid(a, nodata, has_nodata)
-                    and _is_valid(b, nodata, has_nodata)
-                    and _is_valid(d, nodata, has_nodata)
-                    and _is_valid(e, nodata, has_nodata)
+                    & _is_valid(b, nodata, has_nodata)
+                    & _is_valid(d, nodata, has_nodata)
+                    & _is_valid(e, nodata, has_nodata)
                 ):
                     upper = np.float64(a) + fx * (np.float64(b) - np.float64(a))
                     lower = np.float64(d) + fx * (np.float64(e) - np.float64(d))
                     out[r, c] = upper + fy * (lower - upper)
                     continue
-            if j1 >= 0 and i1 >= 0 and j0 < columns and i0 < rows:
-                value = _renormalised(plane, j0, j1, i0, i1, fx, fy)
-                if not math.isnan(value):
-                    out[r, c] = value
+            # The point lies in the further pixel from the middle on; on an edge, in the one with the greater index.
+            j, i = j1 if fx >= 0.5 - EDGE_TOLERANCE else j0, i1 if fy >= 0.5 - EDGE_TOLERANCE else i0
+            if 0 <= i < rows and 0 <= j < columns and _is_valid(values[i, j], nodata, has_nodata):
+                out[r, c] = _renormalised(plane, j0, j1, i0, i1, fx, fy)
 
 
 @_compiled
@@ -314,14 +311,15 @@ def _share(
     """
     first_col, last_col, first_row, last_row = parts
     share = 0.0
+    start, stop = np.uint64(j0), np.uint64(j1)
     for i in range(np.uint64(i0), np.uint64(i1 + 1)):
         # Whole pixels are counted as integers: a chain of float additions is what this loop would wait for.
         inner = 0
-        for j in range(np.uint64(j0 + 1), np.uint64(max(j0 + 1, j1))):
+        for j in range(np.uint64(j0 + 1), stop):
             inner += values[i, j] == code
-        line = inner + first_col * (values[i, np.uint64(j0)] == code)
+        line = inner + first_col * (values[i, start] == code)
         if j1 > j0:
-            line += last_col * (values[i, np.uint64(j1)] == code)
+            line += last_col * (values[i, stop] == code)
         if i == i0:
             line *= first_row
         elif i == i1:
@@ -421,13 +419,13 @@ def _box(x: float, y: float, half_width: float, half_height: float) -> tuple[flo
 
 @_compiled
 def _elect(
-    plane: SourcePlane, u: float, v: float, half_width: float, half_height: float, ballot: _Ballot
+    plane: SourcePlane, u: float, v: float, box: tuple[float, float, float, float], ballot: _Ballot
 ) -> tuple[bool, Any]:
-    """(True, the code that wins a footprint), or (False, anything) where no value does."""
+    """(True, the code that wins the footprint ``box`` around (u, v)), or (False, anything) where no value does."""
     values, top, left = plane.values, plane.top, plane.left
     bottom, right = top + values.shape[0], left + values.shape[1]
     under = values[0, 0]
-    west, east, north, south = _box(u, v, half_width, half_height)
+    west, east, north, south = box
     if not (west < right and east > left and north < bottom and south > top):
         return False, under
     area = (east - west) * (south - north)
@@ -453,28 +451,43 @@ def _elect(
 
 
 @_compiled
-def _spans(line: Floats, half: float, origin: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> None:
-    """First and last source pixel of the footprints of half size ``half`` around ``line``, from ``origin``."""
+def _spans(
+    line: Floats,
+    half: float,
+    origin: int,
+    edges: tuple[Floats, Floats],
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+) -> None:
+    """Both ``edges`` of the footprints of half size ``half`` around ``line``; their first and last source pixel.
+
+    Pixels are counted from ``origin``.
+    """
     for c in range(line.size):
-        first[c] = math.floor(_snapped(line[c] - half)) - origin
-        last[c] = math.ceil(_snapped(line[c] + half)) - 1 - origin
+        edges[0][c], edges[1][c] = _snapped(line[c] - half), _snapped(line[c] + half)
+        first[c] = math.floor(edges[0][c]) - origin
+        last[c] = math.ceil(edges[1][c]) - 1 - origin
 
 
 @_compiled
-def _find_even(values: npt.NDArray[Any], i0: int, i1: int, j0: int, j1: int, even: npt.NDArray[np.bool_]) -> None:
-    """Set ``even`` (columns,) to whether a column holds one number in rows i0 … i1, for columns j0 … j1 (inclusive)."""
+def _count_changes(
+    values: npt.NDArray[Any], i0: int, i1: int, j0: int, j1: int, even: npt.NDArray[np.bool_], changes: npt.NDArray[Any]
+) -> None:
+    """Write into ``changes`` (columns,) how often rows i0 … i1 change from one column to the next, from j0 to j1.
+
+    A column that doesn't hold one number in these rows counts as a change, so that columns a to b hold one number
+    together iff column a holds one, which is what ``even`` (columns,) says, and ``changes[a] == changes[b]``.
+    """
     even[j0 : j1 + 1] = True
-    for i in range(i0 + 1, i1 + 1):
-        for j in range(j0, j1 + 1):
-            even[j] &= values[i, j] == values[i0, j]
-
-
-@_compiled
-def _is_uniform(row: npt.NDArray[Any], even: npt.NDArray[np.bool_], j0: int, j1: int) -> bool:
-    for j in range(np.uint64(j0), np.uint64(j1 + 1)):  # noqa: SIM110  # numba compiles no generators into all()
-        if not even[j] or row[j] != row[np.uint64(j0)]:
-            return False
-    return True
+    for i in range(np.uint64(i0 + 1), np.uint64(i1 + 1)):
+        for j in range(np.uint64(j0), np.uint64(j1 + 1)):
+            even[j] &= values[i, j] == values[np.uint64(i0), j]
+    changes[j0] = 0
+    count = 0
+    for j in range(np.uint64(j0 + 1), np.uint64(j1 + 1)):
+        before = j - np.uint64(1)
+        count += (values[np.uint64(i0), j] != values[np.uint64(i0), before]) | (not even[j])
+        changes[j] = count
 
 
 @_compiled
@@ -487,8 +500,9 @@ def majority(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out
     values = plane.values
     rows, columns = values.shape
     us, vs = np.empty(out.shape[1]), np.empty(out.shape[1])
+    wests, easts = np.empty(out.shape[1]), np.empty(out.shape[1])
     firsts, lasts = np.empty(out.shape[1], np.int64), np.empty(out.shape[1], np.int64)
-    even = np.empty(columns, np.bool_)
+    even, changes = np.empty(columns, np.bool_), np.empty(columns, np.int32)
     # A footprint holds no more codes than source pixels, however large the range of codes.
     size = _table_size(mapping)
     codes, met, owners = np.empty(size, values.dtype), np.empty(size, values.dtype), np.empty(256, values.dtype)
@@ -497,27 +511,28 @@ def majority(plane: SourcePlane, mapping: Mapping, bounds: npt.NDArray[Any], out
     for r in range(out.shape[0]):
         _expand_row(mapping.u, mapping, mapping.row + r, us)
         _expand_row(mapping.v, mapping, mapping.row + r, vs)
-        cell_row = (mapping.row + r) // mapping.step - mapping.row // mapping.step
         # Forests and fields are wide: most footprints hold one code. Where all footprints of a row lie on the same
         # source rows, those are found by comparing whole rows, which the compiler vectorises.
         i0, quick = 0, False
+        north, south = 0.0, 0.0
         if mapping.separable:
             if r == 0:
-                _spans(us, mapping.half_width[0, 0], plane.left, firsts, lasts)
+                _spans(us, mapping.half_width[0, 0], plane.left, (wests, easts), firsts, lasts)
             _, _, north, south = _box(us[0], vs[0], mapping.half_width[0, 0], mapping.half_height[0, 0])
             i0, i1 = math.floor(north) - plane.top, math.ceil(south) - 1 - plane.top
             quick = i0 >= 0 and i1 < rows
             if quick:
                 j0, j1 = max(0, min(firsts[0], firsts[-1])), min(columns - 1, max(lasts[0], lasts[-1]))
-                _find_even(values, i0, i1, j0, j1, even)
+                _count_changes(values, i0, i1, j0, j1, even, changes)
         for c in range(out.shape[1]):
-            if quick and firsts[c] >= 0 and lasts[c] < columns and _is_uniform(values[i0], even, firsts[c], lasts[c]):
-                code = values[i0, firsts[c]]
+            first, last = firsts[c], lasts[c]
+            if quick and first >= 0 and last < columns and even[first] and changes[first] == changes[last]:
+                code = values[i0, first]
                 found = _is_valid(code, plane.nodata, plane.has_nodata)
+            elif mapping.separable:
+                found, code = _elect(plane, us[c], vs[c], (wests[c], easts[c], north, south), ballot)
             else:
-                cell = (mapping.col + c) // mapping.step - mapping.col // mapping.step
-                half_width, half_height = mapping.half_width[cell_row, cell], mapping.half_height[cell_row, cell]
-                found, code = _elect(plane, us[c], vs[c], half_width, half_height, ballot)
+                found, code = _elect(plane, us[c], vs[c], _box_of(mapping, r, c, us[c], vs[c]), ballot)
             if found:
                 low, high = min(low, code), max(high, code)
                 out[r, c] = code

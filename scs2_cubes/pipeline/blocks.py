@@ -1,4 +1,4 @@
-"""Source chunks, read once: fetched side by side, aggregated where they hold members, kept while others need them.
+"""Source chunks, read once: aggregated where they hold members, kept while others need them.
 
 A *block* is what the chunks at one place of the lattice hold for the steps of one job: (step, row, column) in native
 dtype, or float32 where an ensemble has been aggregated. Aggregated blocks are a fifth of the raw ones and less, so
@@ -8,12 +8,12 @@ it is those that are kept.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,11 @@ from scs2_cubes.core.grid import Window
 from scs2_cubes.core.native import NativeArray, NativeDataset
 from scs2_cubes.core.resample import aggregate_each
 from scs2_cubes.core.variables import Statistic
-from scs2_cubes.sources import ChunkReader
 
-__all__ = ["Block", "BlockCache", "BlockKey", "load_block"]
+__all__ = ["Block", "BlockKey", "Chunks", "Memory", "StoredChunk", "Uses", "chunks_of_block", "make_block"]
+
+#: (chunk numbers, pixels or None) of the chunks of a block.
+Chunks = Iterable[tuple[tuple[int, ...], npt.NDArray[Any] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +58,58 @@ class Block:
         return sum(plane.nbytes for plane in (self.planes or {}).values())
 
 
-def load_block(
-    reader: ChunkReader,
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """One chunk as the source stores it."""
+
+    encoded: bytes | None
+    """Its bytes; None where the source stores none."""
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.encoded or b"")
+
+
+def chunks_of_block(native: NativeDataset, array: NativeArray, key: BlockKey) -> list[tuple[int, ...]]:
+    """Chunk numbers, in the order of ``array.dims``, of what a block is made of."""
+    return list(product(*_chunk_numbers(native, array, key)))
+
+
+def make_block(
     native: NativeDataset,
     array: NativeArray,
     key: BlockKey,
     window: Window,
     statistics: tuple[Statistic | None, ...],
     nodata: float | None,
+    chunks: Chunks,
 ) -> Block:
-    """Read a block: one request for each of its chunks. ``window``: its pixels on the source's lattice."""
-    numbers = _chunk_numbers(native, array, key)
-    chunks = [(index, reader.read_chunk(array, index)) for index in product(*numbers)]
-    absent = sum(chunk is None for _, chunk in chunks)
-    if absent == len(chunks) and _is_nodata(_absent_value(array, nodata), nodata):
-        return Block(None, len(chunks), absent)
-    values = _assemble(native, array, key, window, chunks, nodata)
+    """A block from its ``chunks``: (chunk numbers, pixels or None where the source stores none), each taken once.
+
+    ``window``: its pixels on the source's lattice.
+    """
+    count, absent, stored = 0, 0, False
+    values: npt.NDArray[Any] | None = None
+    for index, chunk in chunks:
+        count += 1
+        absent += chunk is None
+        stored = stored or chunk is not None
+        if values is None and chunk is not None and _is_whole(native, array, key):
+            values = _in_order(native, array, chunk).reshape(1, 1, *window.shape)
+            continue
+        if values is None:
+            values = _blank(native, array, key, window)
+        _put(native, array, key, values, index, chunk, nodata)
+    if values is None or (not stored and _is_nodata(_absent_value(array, nodata), nodata)):
+        return Block(None, count, absent)
     if statistics == (None,):
-        return Block({None: values.reshape(-1, *window.shape)}, len(chunks), absent)
+        return Block({None: values.reshape(-1, *window.shape)}, count, absent)
     wanted = [statistic for statistic in statistics if statistic is not None]
     steps = [aggregate_each(members, wanted, nodata=nodata) for members in values]
     planes: dict[Statistic | None, npt.NDArray[Any]] = {
         statistic: np.stack([step[statistic] for step in steps]) for statistic in wanted
     }
-    return Block(planes, len(chunks), absent)
+    return Block(planes, count, absent)
 
 
 def _chunk_numbers(native: NativeDataset, array: NativeArray, key: BlockKey) -> list[range]:
@@ -97,35 +127,53 @@ def _chunk_numbers(native: NativeDataset, array: NativeArray, key: BlockKey) -> 
     return numbers
 
 
-def _assemble(
+def _members_dim(native: NativeDataset, array: NativeArray) -> str | None:
+    return next((dim for dim in array.dims if dim not in {native.y_dim, native.x_dim, native.time_dim}), None)
+
+
+def _is_whole(native: NativeDataset, array: NativeArray, key: BlockKey) -> bool:
+    """True where a block is one chunk as it stands: one step, no members."""
+    extra = [size for dim, size in zip(array.dims, array.chunks, strict=True) if dim == native.time_dim]
+    return len(key.steps) == 1 and extra in ([], [1]) and _members_dim(native, array) is None
+
+
+def _in_order(native: NativeDataset, array: NativeArray, chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A chunk with its dimensions as (step, member, row, column), those that it has."""
+    order = [native.time_dim, _members_dim(native, array), native.y_dim, native.x_dim]
+    return chunk.transpose([array.dims.index(dim) for dim in order if dim in array.dims])
+
+
+def _blank(native: NativeDataset, array: NativeArray, key: BlockKey, window: Window) -> npt.NDArray[Any]:
+    """(step, member, row, column), to be filled; without members, one."""
+    members = _members_dim(native, array)
+    n_members = array.shape[array.dims.index(members)] if members else 1
+    return np.empty((len(key.steps), n_members, *window.shape), dtype=array.dtype)
+
+
+def _put(
     native: NativeDataset,
     array: NativeArray,
     key: BlockKey,
-    window: Window,
-    chunks: list[tuple[tuple[int, ...], npt.NDArray[Any] | None]],
+    out: npt.NDArray[Any],
+    index: tuple[int, ...],
+    chunk: npt.NDArray[Any] | None,
     nodata: float | None,
-) -> npt.NDArray[Any]:
-    """(step, member, row, column) from chunks in the array's own order of dimensions; without members, one."""
-    members_dim = next((dim for dim in array.dims if dim not in {native.y_dim, native.x_dim, native.time_dim}), None)
-    n_members = array.shape[array.dims.index(members_dim)] if members_dim else 1
+) -> None:
+    """Write what one chunk holds of a block into ``out``, (step, member, row, column)."""
+    members = _members_dim(native, array)
     time = native.time_dim if native.time_dim in array.dims else None
-    out: npt.NDArray[Any] = np.empty((len(key.steps), n_members, *window.shape), dtype=array.dtype)
-    order = [dim for dim in (native.time_dim, members_dim, native.y_dim, native.x_dim) if dim in array.dims]
-    for index, chunk in chunks:
-        number = dict(zip(array.dims, index, strict=True))
-        size = dict(zip(array.dims, array.chunks, strict=True))
-        start = number[members_dim] * size[members_dim] if members_dim else 0
-        stop = min(start + size[members_dim], n_members) if members_dim else 1
-        # A function sees all steps at once, which may lie in as many chunks.
-        first, length = (0, 1) if time is None else (number[time] * size[time], size[time])
-        positions = [position for position, step in enumerate(key.steps) if first <= step < first + length]
-        if chunk is None:
-            out[positions, start:stop] = _absent_value(array, nodata)
-            continue
-        values = chunk.transpose([array.dims.index(dim) for dim in order])
-        values = values[np.newaxis] if time is None else values[[key.steps[one] - first for one in positions]]
-        out[positions, start:stop] = values if members_dim else values[:, np.newaxis]
-    return out
+    number, size = dict(zip(array.dims, index, strict=True)), dict(zip(array.dims, array.chunks, strict=True))
+    start = number[members] * size[members] if members else 0
+    stop = min(start + size[members], out.shape[1]) if members else 1
+    # A function sees all steps at once, which may lie in as many chunks.
+    first, length = (0, 1) if time is None else (number[time] * size[time], size[time])
+    positions = [position for position, step in enumerate(key.steps) if first <= step < first + length]
+    if chunk is None:
+        out[positions, start:stop] = _absent_value(array, nodata)
+        return
+    values = _in_order(native, array, chunk)
+    values = values[np.newaxis] if time is None else values[[key.steps[one] - first for one in positions]]
+    out[positions, start:stop] = values if members else values[:, np.newaxis]
 
 
 def _absent_value(array: NativeArray, nodata: float | None) -> float:
@@ -143,37 +191,61 @@ def _is_nodata(value: float, nodata: float | None) -> bool:
     return value == nodata or np.isnan(value)
 
 
-@dataclass
-class BlockCache:
-    """Blocks that several tiles need, up to ``capacity`` bytes; the one that wasn't used for longest goes first.
+class Sized(Protocol):
+    """Something whose size in memory is known."""
 
-    Two threads that want the same block at once wait for one read. Blocks that only one tile needs aren't kept.
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        ...
+
+
+K = TypeVar("K")
+V = TypeVar("V", bound=Sized)
+
+
+@dataclass
+class Memory(Generic[K, V]):
+    """What several tiles need, up to ``capacity`` bytes; what wasn't used for longest goes first.
+
+    Two threads that want the same thing at once wait for one load. What only one tile needs isn't kept.
     """
 
     capacity: int
-    _blocks: OrderedDict[BlockKey, Block] = field(default_factory=OrderedDict, repr=False)
-    _running: dict[BlockKey, Future[Block]] = field(default_factory=dict, repr=False)
+    _held: OrderedDict[K, V] = field(default_factory=OrderedDict, repr=False)
+    _running: dict[K, Future[V]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _bytes: int = 0
 
-    def get(self, key: BlockKey, load: Callable[[], Block], *, keep: bool) -> Block:
-        """The block ``key``, from the cache or by ``load``. What ``load`` raises reaches everyone who waits for it."""
+    def __contains__(self, key: K) -> bool:
+        """Whether it is held, or being loaded."""
         with self._lock:
-            if (block := self._blocks.get(key)) is not None:
-                self._blocks.move_to_end(key)
-                return block
+            return key in self._held or key in self._running
+
+    def get(self, key: K, load: Callable[[], V], *, keep: bool) -> V:
+        """What is held as ``key``, or what ``load`` returns. What ``load`` raises reaches everyone who waits for it."""
+        with self._lock:
+            if (held := self._held.get(key)) is not None:
+                self._held.move_to_end(key)
+                return held
             running = self._running.get(key)
             if running is None:
-                mine = self._running[key] = Future[Block]()
+                mine = self._running[key] = Future[V]()
         if running is not None:
             return running.result()
         return self._load(key, load, mine, keep=keep)
 
-    def _load(self, key: BlockKey, load: Callable[[], Block], mine: Future[Block], *, keep: bool) -> Block:
+    def drop(self, key: K) -> None:
+        """Hold ``key`` no longer."""
+        with self._lock:
+            dropped = self._held.pop(key, None)
+            self._bytes -= 0 if dropped is None else dropped.nbytes
+
+    def _load(self, key: K, load: Callable[[], V], mine: Future[V], *, keep: bool) -> V:
         try:
-            block = load()
+            loaded = load()
         except BaseException as error:
-            # Everything, an interruption too: whoever waits for this block must not wait for ever.
+            # Everything, an interruption too: whoever waits for this must not wait for ever.
             with self._lock:
                 del self._running[key]
             mine.set_exception(error)
@@ -181,15 +253,29 @@ class BlockCache:
         with self._lock:
             del self._running[key]
             if keep:
-                self._keep(key, block)
-        mine.set_result(block)
-        return block
+                self._keep(key, loaded)
+        mine.set_result(loaded)
+        return loaded
 
-    def _keep(self, key: BlockKey, block: Block) -> None:
-        if block.nbytes > self.capacity:
+    def _keep(self, key: K, loaded: V) -> None:
+        if loaded.nbytes > self.capacity:
             return
-        self._blocks[key] = block
-        self._bytes += block.nbytes
-        while self._bytes > self.capacity and self._blocks:
-            _, dropped = self._blocks.popitem(last=False)
+        self._held[key] = loaded
+        self._bytes += loaded.nbytes
+        while self._bytes > self.capacity and self._held:
+            _, dropped = self._held.popitem(last=False)
             self._bytes -= dropped.nbytes
+
+
+@dataclass
+class Uses(Generic[K]):
+    """How often something was used. Safe to share between threads."""
+
+    _counts: Counter[K] = field(default_factory=Counter, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, key: K) -> int:
+        """Count one more use of ``key``; returns how many there are now."""
+        with self._lock:
+            self._counts[key] += 1
+            return self._counts[key]

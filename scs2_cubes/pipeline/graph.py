@@ -2,6 +2,9 @@
 
 One task for each job of a tile (one output chunk, or several that come from the same source chunks), one that records
 the tile, and one that every other depends on and that makes the process's :class:`~scs2_cubes.pipeline.tile.Workshop`.
+
+Tiles of one row are made together, job by job: neighbours share source chunks, and so a process holds those of one
+array and step, not those of all. One more task for each row and job tells Dask so.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from scs2_cubes.core.cube import TileRecord
@@ -50,12 +54,22 @@ def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> Tile
     # Written out, because dask.delayed takes milliseconds for each task.
     tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store)}
     names = {}
-    for tile in tiles:
-        jobs = {f"job-{prefix}-{tile.key}-{number:04d}": job for number, job in enumerate(plan.jobs())}
-        tasks |= {key: (_run_job, workshop, tile, job) for key, job in jobs.items()}
-        finished = f"tile-{prefix}-{tile.key}"
-        tasks[finished] = (_finish_tile, workshop, tile, list(jobs))
-        names[finished] = tile.key
+    for row, members in groupby(sorted(tiles, key=lambda tile: (tile.row, tile.col)), key=lambda tile: tile.row):
+        row_tiles = list(members)
+        strips = []
+        parts: dict[Tile, list[str]] = {tile: [] for tile in row_tiles}
+        for number, job in enumerate(plan.jobs()):
+            keys = {f"job-{prefix}-{tile.key}-{number:04d}": tile for tile in row_tiles}
+            tasks |= {key: (_run_job, workshop, tile, job) for key, tile in keys.items()}
+            for key, tile in keys.items():
+                parts[tile].append(key)
+            # Holds nothing: it is there for Dask's order, which finishes what one task waits for before it goes on.
+            strips.append(f"strip-{prefix}-{row:04d}-{number:04d}")
+            tasks[strips[-1]] = (_note_strip, list(keys))
+        for tile, jobs in parts.items():
+            finished = f"tile-{prefix}-{tile.key}"
+            tasks[finished] = (_finish_tile, workshop, tile, jobs, strips)
+            names[finished] = tile.key
     return TileGraph(tasks, names)
 
 
@@ -69,7 +83,11 @@ def _run_job(workshop: Workshop, tile: Tile, job: Job) -> JobResult:
     raise failure
 
 
-def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult]) -> TileResult:
+def _note_strip(results: list[JobResult]) -> int:
+    return len(results)
+
+
+def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult], _: list[int]) -> TileResult:
     try:
         record = workshop.finish(tile, results)
         return TileResult(record, sum(result.bytes_written for result in results))

@@ -14,7 +14,6 @@ from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile, Window
 from scs2_cubes.core.resample import resample
 from scs2_cubes.errors import ProcessingError
-from scs2_cubes.pipeline.blocks import BlockCache
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.windows import Plane, WindowFunction, WindowPlanes, WindowReader
@@ -23,9 +22,6 @@ from scs2_cubes.storage import CubeStore
 
 __all__ = ["JobResult", "Workshop"]
 
-#: Bytes of source blocks that a worker process keeps for neighbouring tiles. Tiles of 2048 x 2048 at 30 m share a
-#: rim of blocks of about 1 MB (GAMI, aggregated) or 8 MB (genus); more would only hold what nobody asks for again.
-CACHE_BYTES = 96 * 2**20
 #: Every so manyth row and column is enough to see that a window has values, where most have.
 _SAMPLE_STEP = 32
 
@@ -57,7 +53,7 @@ class Workshop:
     def __init__(self, plan: CubePlan, store: CubeStore) -> None:
         self._plan = plan
         self._store = store
-        self._windows = WindowReader(plan, open_reader(plan.native.location), BlockCache(CACHE_BYTES))
+        self._windows = WindowReader.over(plan, open_reader(plan.native.location))
         self._function = None if plan.processing is None else WindowFunction.load(plan, plan.processing)
         self._whole: WindowPlanes | None = None
         self._whole_lock = threading.Lock()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.pool import ThreadPool
+from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scs2_cubes.core.grid import Tile, Window
 from scs2_cubes.core.native import NativeArray, NativeDataset
 from scs2_cubes.core.specification import FunctionSpec
 from scs2_cubes.core.variables import Statistic
-from scs2_cubes.pipeline.blocks import Block, BlockCache, BlockKey, load_block
+from scs2_cubes.pipeline.blocks import Block, BlockKey, Chunks, Memory, StoredChunk, Uses, chunks_of_block, make_block
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job, blocks_of
 from scs2_cubes.processing import apply_function, decode_window, load_function, narrow_times, output_planes
@@ -25,7 +25,17 @@ from scs2_cubes.sources import ChunkReader
 __all__ = ["Plane", "WindowFunction", "WindowPlanes", "WindowReader"]
 
 #: Chunks that one job asks for at once: enough to hide a latency of tens of milliseconds behind decoding.
-READS_AT_ONCE = 6
+READS_AT_ONCE = 8
+#: … unless they are large: bytes of their pixels, which take several times longer to compute than to fetch.
+READ_AHEAD_BYTES = 32 * 2**20
+#: Bytes of blocks that a process keeps for the tiles around the present one. Tiles of 2048 x 2048 at 30 m share a rim
+#: of blocks of about 1 MB (GAMI, aggregated) to 16 MB (a float of 30 m).
+BLOCK_BYTES = 72 * 2**20
+#: Bytes of stored chunks that it keeps for the next row of tiles: a rim of all arrays and steps.
+STORED_BYTES = 96 * 2**20
+
+#: (chunk numbers, answer with its bytes) of the chunks of a block.
+_Answers = list[tuple[tuple[int, ...], "AsyncResult[StoredChunk]"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +75,22 @@ class WindowPlanes:
 
 @dataclass(frozen=True)
 class WindowReader:
-    """Reads windows through a cache of blocks; shared by the threads of a process."""
+    """Reads windows through memories of what was read; shared by the threads of a process.
+
+    Blocks are kept for the tiles around; where they aren't aggregated also as they are stored: the next row's tiles
+    come when the pixels have long been pushed out, and stored bytes are a tenth of them, or at most half.
+    """
 
     plan: CubePlan
     reader: ChunkReader
-    cache: BlockCache
+    blocks: Memory[BlockKey, Block]
+    stored: Memory[tuple[str, tuple[int, ...]], StoredChunk]
+    uses: Uses[BlockKey]
+
+    @classmethod
+    def over(cls, plan: CubePlan, reader: ChunkReader) -> WindowReader:
+        """A reader for ``plan``, with empty memories."""
+        return cls(plan, reader, Memory(BLOCK_BYTES), Memory(STORED_BYTES), Uses())
 
     def aggregated(self, tile: Tile, job: Job, window: Window, layers: tuple[LayerPlan, ...]) -> WindowPlanes:
         """One array over ``window``, what ``tile`` needs, for a job's steps, per statistic of ``layers``."""
@@ -77,14 +98,11 @@ class WindowReader:
         steps = tuple(self.plan.source_steps[step] for step in job.steps)
         statistics = tuple(dict.fromkeys(layer.statistic for layer in layers))
         nodata = layers[0].nodata
-        blocks = self._blocks(array, window, steps, statistics, nodata, self._neighbouring_windows(tile))
-        stacks = {}
-        if any(block.planes is not None for _, block in blocks):
-            for statistic in statistics:
-                stacks[array.name, statistic] = _stack(
-                    window, blocks, statistic, _empty_value(array, statistic, nodata)
-                )
-        return WindowPlanes(window, stacks, {array.name: nodata}, *_counts(blocks))
+        stacks: dict[tuple[str, Statistic | None], npt.NDArray[Any]] = {}
+        counts = _Counts()
+        for statistic, stack in self._stacks(tile, array, window, steps, statistics, nodata, counts).items():
+            stacks[array.name, statistic] = stack
+        return WindowPlanes(window, stacks, {array.name: nodata}, counts.chunks, counts.absent)
 
     def raw(
         self, tile: Tile, array: NativeArray, window: Window, nodata: float | None
@@ -94,41 +112,134 @@ class WindowReader:
         Dimensions are in stored order.
         """
         native, steps = self.plan.native, self.plan.source_steps
-        blocks = self._blocks(array, window, steps, (None,), nodata, self._neighbouring_windows(tile))
+        counts = _Counts()
         n_members = _members(native, array)
-        if all(block.planes is None for _, block in blocks):
+        stack = self._stacks(tile, array, window, steps, (None,), nodata, counts).get(None)
+        if stack is None:
             shape = (len(steps) * n_members, *window.shape)
             stack = np.full(shape, _empty_value(array, None, nodata), dtype=array.dtype)
-        else:
-            stack = _stack(window, blocks, None, _empty_value(array, None, nodata))
-        return _stored_order(native, array, stack.reshape(len(steps), n_members, *window.shape)), *_counts(blocks)
+        planes = _stored_order(native, array, stack.reshape(len(steps), n_members, *window.shape))
+        return planes, counts.chunks, counts.absent
 
-    def _blocks(
+    def _stacks(
         self,
+        tile: Tile,
         array: NativeArray,
         window: Window,
         steps: tuple[int, ...],
         statistics: tuple[Statistic | None, ...],
         nodata: float | None,
-        neighbours: list[Window],
-    ) -> list[tuple[Window, Block]]:
+        counts: _Counts,
+    ) -> dict[Statistic | None, npt.NDArray[Any]]:
+        """Statistic → (plane, row, column) over ``window``; empty where the source stores nothing.
+
+        Each block is let go as soon as it is in its place.
+        """
+        stacks: dict[Statistic | None, npt.NDArray[Any]] = {}
+        void: list[Window] = []
+        for pixels, block in self._blocks(tile, array, window, steps, statistics, nodata):
+            counts.add(block)
+            part = window.intersection(pixels)
+            if part is None:
+                continue
+            if block.planes is None:
+                void.append(part)
+                continue
+            target, source = part.relative_to(window).slices, part.relative_to(pixels).slices
+            for statistic, planes in block.planes.items():
+                if statistic not in stacks:
+                    stacks[statistic] = np.empty((len(planes), *window.shape), planes.dtype)
+                stacks[statistic][(slice(None), *target)] = planes[(slice(None), *source)]
+        for statistic, stack in stacks.items():
+            for part in void:
+                stack[(slice(None), *part.relative_to(window).slices)] = _empty_value(array, statistic, nodata)
+        return stacks
+
+    def _blocks(
+        self,
+        tile: Tile,
+        array: NativeArray,
+        window: Window,
+        steps: tuple[int, ...],
+        statistics: tuple[Statistic | None, ...],
+        nodata: float | None,
+    ) -> Iterator[tuple[Window, Block]]:
+        """(pixels, block) of the blocks under ``window``: asked for ahead, made one after the other."""
         native = self.plan.native
         # An array without the time dimension has one plane, whatever the steps.
         steps = steps if native.time_dim in array.dims else (0,)
-        places = list(blocks_of(native, array, window))
-
-        def fetch(place: tuple[int, int], pixels: Window) -> Block:
-            key = BlockKey(array.name, steps, place)
-            load = partial(load_block, self.reader, native, array, key, pixels, statistics, nodata)
-            shared = any(other.intersection(pixels) for other in neighbours)
-            return self.cache.get(key, load, keep=shared)
-
+        around = self._windows_around(tile)
+        wanted = []
+        for place, pixels in blocks_of(native, array, window):
+            others = sum(other.intersection(pixels) is not None for other in around)
+            # Aggregated blocks are smaller than the chunks that they are made of.
+            again = others > 0 and statistics == (None,)
+            wanted.append(_Wanted(BlockKey(array.name, steps, place), pixels, others, again))
+        ahead = max(2, min(READS_AT_ONCE, READ_AHEAD_BYTES // _chunk_bytes(array)))
         # Its threads are daemons, so that an interrupted process doesn't wait for a server that is silent.
-        with ThreadPool(min(READS_AT_ONCE, len(places))) as pool:
-            running = [pool.apply_async(fetch, place) for place in places]
-            return [(pixels, answer.get()) for (_, pixels), answer in zip(places, running, strict=True)]
+        with ThreadPool(min(ahead, READS_AT_ONCE)) as pool:
+            for one, answers in self._asked_ahead(array, wanted, pool, ahead):
 
-    def _neighbouring_windows(self, tile: Tile) -> list[Window]:
+                def load(one: _Wanted = one, answers: _Answers = answers) -> Block:
+                    chunks = self._decoded(array, one, answers)
+                    return make_block(native, array, one.key, one.pixels, statistics, nodata, chunks)
+
+                yield one.pixels, self.blocks.get(one.key, load, keep=one.others > 0)
+                self._let_go(array, window, one)
+
+    def _asked_ahead(
+        self, array: NativeArray, wanted: list[_Wanted], pool: ThreadPool, ahead: int
+    ) -> Iterator[tuple[_Wanted, _Answers]]:
+        """Each block with its chunks, asked for while earlier ones are worked on: at most about ``ahead`` chunks."""
+        waiting: deque[tuple[_Wanted, _Answers]] = deque()
+        pending = 0
+        for one in wanted:
+            # What is held needs no bytes.
+            indices = [] if one.key in self.blocks else chunks_of_block(self.plan.native, array, one.key)
+            answers = [(index, pool.apply_async(self._fetch, (array, index, one.others > 0))) for index in indices]
+            waiting.append((one, answers))
+            pending += len(answers)
+            while pending > ahead and waiting:
+                first = waiting.popleft()
+                pending -= len(first[1])
+                yield first
+        yield from waiting
+
+    def _decoded(self, array: NativeArray, one: _Wanted, answers: _Answers) -> Chunks:
+        if not answers:
+            # It was held when the others were asked for.
+            for index in chunks_of_block(self.plan.native, array, one.key):
+                yield index, self._pixels(array, index, self._fetch(array, index, one.others > 0))
+        for index, answer in answers:
+            yield index, self._pixels(array, index, answer.get())
+
+    def _fetch(self, array: NativeArray, index: tuple[int, ...], shared: bool) -> StoredChunk:
+        return self.stored.get(
+            (array.name, index), lambda: StoredChunk(self.reader.fetch_chunk(array, index)), keep=shared
+        )
+
+    def _pixels(self, array: NativeArray, index: tuple[int, ...], chunk: StoredChunk) -> npt.NDArray[Any] | None:
+        return None if chunk.encoded is None else self.reader.decode_chunk(array, index, chunk.encoded)
+
+    def _let_go(self, array: NativeArray, window: Window, one: _Wanted) -> None:
+        """Hold a block no longer once every tile that needs it has had it.
+
+        Where only some of them are made, or it is larger than a tile's window and may be needed from farther away, it
+        stays until others push it out.
+        """
+        if not one.again:
+            # Held only until the block is, for another thread that asks ahead at the same time.
+            self._drop_stored(array, one.key)
+        is_large = one.pixels.height > window.height or one.pixels.width > window.width
+        if self.uses.add(one.key) > one.others and not is_large:
+            self.blocks.drop(one.key)
+            self._drop_stored(array, one.key)
+
+    def _drop_stored(self, array: NativeArray, key: BlockKey) -> None:
+        for index in chunks_of_block(self.plan.native, array, key):
+            self.stored.drop((array.name, index))
+
+    def _windows_around(self, tile: Tile) -> list[Window]:
         """Source windows of the tiles around ``tile``: what they need, too, is worth keeping."""
         grid = self.plan.region.grid
         windows = [
@@ -138,6 +249,31 @@ class WindowReader:
             if (row, col) != (tile.row, tile.col)
         ]
         return [window for window in windows if window is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A block that a window needs."""
+
+    key: BlockKey
+    pixels: Window
+    """Its pixels on the source's lattice."""
+    others: int
+    """How many of the tiles around this one need it, too."""
+    again: bool
+    """Whether its bytes as stored are worth keeping for them, should its pixels be pushed out."""
+
+
+@dataclass
+class _Counts:
+    """Source chunks that a window touches, and those that the source doesn't store."""
+
+    chunks: int = 0
+    absent: int = 0
+
+    def add(self, block: Block) -> None:
+        self.chunks += block.chunks
+        self.absent += block.absent
 
 
 @dataclass(frozen=True)
@@ -197,21 +333,6 @@ def _masked(
     return np.where(valid, values.astype(dtype), dtype.type(nothing)), float(nothing)
 
 
-def _stack(
-    window: Window, blocks: list[tuple[Window, Block]], statistic: Statistic | None, nothing: Any
-) -> npt.NDArray[Any]:
-    """(plane, row, column) over ``window`` from its blocks; ``nothing`` where the source stores none."""
-    known = next(block.planes[statistic] for _, block in blocks if block.planes is not None)
-    stack: npt.NDArray[Any] = np.empty((len(known), *window.shape), known.dtype)
-    for pixels, block in blocks:
-        part = window.intersection(pixels)
-        if part is not None:
-            target = (slice(None), *part.relative_to(window).slices)
-            source = (slice(None), *part.relative_to(pixels).slices)
-            stack[target] = nothing if block.planes is None else block.planes[statistic][source]
-    return stack
-
-
 def _empty_value(array: NativeArray, statistic: Statistic | None, nodata: float | None) -> Any:
     """What a block that the source doesn't store, and that means no value, reads as."""
     if statistic is not None:
@@ -223,8 +344,8 @@ def _empty_value(array: NativeArray, statistic: Statistic | None, nodata: float 
     return np.asarray(nodata, dtype)[()]
 
 
-def _counts(blocks: list[tuple[Window, Block]]) -> tuple[int, int]:
-    return sum(block.chunks for _, block in blocks), sum(block.absent for _, block in blocks)
+def _chunk_bytes(array: NativeArray) -> int:
+    return int(np.prod(array.chunks)) * np.dtype(array.dtype).itemsize
 
 
 def _members(native: NativeDataset, array: NativeArray) -> int:

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from scs2_cubes.core.native import Location
 from scs2_cubes.core.specification import StoreSpec
 from scs2_cubes.errors import ConfigurationError
-from scs2_cubes.sources.base import ChunkReader, Source
+from scs2_cubes.sources.base import ChunkReader, Source, read_chunk
 from scs2_cubes.sources.stac import StacSource
 from scs2_cubes.sources.zarr_group import ZarrChunkReader
 
-__all__ = ["PROTOCOLS", "ChunkReader", "Source", "open_reader", "open_source"]
+__all__ = ["PROTOCOLS", "ChunkReader", "Source", "open_reader", "open_source", "read_chunk"]
 
 #: ``store_id`` of the configuration → client.
 PROTOCOLS: Mapping[str, Callable[[StoreSpec], Source]] = MappingProxyType({"stac": StacSource.open})

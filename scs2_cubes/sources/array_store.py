@@ -6,8 +6,7 @@ error, never fill), and zero.
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -25,32 +24,18 @@ if TYPE_CHECKING:
 
     from scs2_cubes.core.native import Location, RetryPolicy
 
-__all__ = ["RetryingStore", "open_store"]
+__all__ = ["KnownStore", "RetryingStore", "open_store"]
 
 _CONNECT_TIMEOUT = 15.0
 
 
 class RetryingStore(WrapperStore[Store]):
-    """Read-only store that asks again by the policy and remembers which keys weren't there.
-
-    ``absent`` holds the keys that the store answered "not found" for, until :meth:`take_absent` takes them out.
-    """
+    """Read-only store that asks again by the policy."""
 
     def __init__(self, store: Store, url: str, policy: RetryPolicy) -> None:
         super().__init__(store)
         self._url = url
         self._policy = policy
-        # Counted, because several threads may ask for the same key at once; the answers come in a thread of zarr's.
-        self._absent: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def take_absent(self, key: str) -> bool:
-        """True where an answer for ``key`` was "not found"; forgets it, once for each time it was asked."""
-        with self._lock:
-            if self._absent[key] > 1:
-                self._absent[key] -= 1
-                return True
-            return self._absent.pop(key, 0) > 0
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under ``key``, or None where there are none.
@@ -61,9 +46,6 @@ class RetryingStore(WrapperStore[Store]):
         url = f"{self._url.rstrip('/')}/{key}"
         retrying = tenacity.AsyncRetrying(**retry_arguments(self._policy, url))
         value: Buffer | None = await retrying(self._get_once, url, key, prototype, byte_range)
-        if value is None:
-            with self._lock:
-                self._absent[key] += 1
         return value
 
     async def _get_once(
@@ -82,6 +64,20 @@ class RetryingStore(WrapperStore[Store]):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Among them: a body that is shorter than announced, a reset connection, a refused one.
             raise TransientAnswerError(f"{type(error).__name__}: {error}") from error
+
+
+class KnownStore(WrapperStore[Store]):
+    """A store some of whose objects are known already, so that nobody is asked for them."""
+
+    def __init__(self, store: Store, known: Mapping[str, bytes]) -> None:
+        super().__init__(store)
+        self._known = known
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The bytes under ``key``. Raises as the store within does."""
+        if key in self._known and byte_range is None:
+            return prototype.buffer.from_bytes(self._known[key])
+        return await self._store.get(key, prototype, byte_range)
 
 
 def open_store(location: Location) -> RetryingStore:

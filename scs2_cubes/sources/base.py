@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from scs2_cubes.core.native import NativeArray, NativeDataset
 
-__all__ = ["ChunkReader", "Source"]
+__all__ = ["ChunkReader", "Source", "read_chunk"]
 
 
 class Source(Protocol):
@@ -41,13 +41,29 @@ class Source(Protocol):
 
 
 class ChunkReader(Protocol):
-    """Reads whole chunks of a location's arrays; safe to share between threads."""
+    """Reads whole chunks of a location's arrays; safe to share between threads.
 
-    def read_chunk(self, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
-        """The chunk at ``index`` (chunk numbers, in the order of ``array.dims``), in native dtype, undecoded.
+    Fetching waits, decoding computes: whoever reads may do the one ahead and side by side, and keep what was fetched.
+    """
 
-        Its shape is ``array.chunks``, less what hangs over the array's end. None where the store doesn't hold that
-        chunk, which means fill. Raises AccessDeniedError, SourceFormatError where it can't be decoded, or
+    def fetch_chunk(self, array: NativeArray, index: tuple[int, ...]) -> bytes | None:
+        """The stored bytes of the chunk at ``index`` (chunk numbers, in the order of ``array.dims``): one request.
+
+        None where the store doesn't hold that chunk, which means fill. Raises AccessDeniedError, or
         SourceUnavailableError after retries.
         """
         ...
+
+    def decode_chunk(self, array: NativeArray, index: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
+        """The chunk in native dtype from its stored bytes; numbers as stored, no scale applied. No I/O.
+
+        Its shape is ``array.chunks``, less what hangs over the array's end. Raises SourceFormatError where the bytes
+        can't be decoded.
+        """
+        ...
+
+
+def read_chunk(reader: ChunkReader, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """Fetch and decode one chunk; None where the store doesn't hold it. Raises as the two steps do."""
+    encoded = reader.fetch_chunk(array, index)
+    return None if encoded is None else reader.decode_chunk(array, index, encoded)

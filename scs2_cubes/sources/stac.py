@@ -98,11 +98,11 @@ class StacSource:
         native = describe_group(
             location,
             href=redact(self._asset_href(item, data_id)),
-            version=self._version(item, content_version(location)),
             provenance={"stac_catalog_url": redact(self.url), "stac_item_id": str(item["id"])},
         )
         bands = _bands(item)
-        return replace(native, arrays=tuple(replace(array, band=bands.get(array.name, {})) for array in native.arrays))
+        arrays = tuple(replace(array, band=bands.get(array.name, {})) for array in native.arrays)
+        return replace(native, arrays=arrays, version=self._version(item, native.version))
 
     def public_href(self, data_id: str) -> str:
         """Address of the item, without secrets."""

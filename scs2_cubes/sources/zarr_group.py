@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cftime
@@ -21,17 +22,19 @@ import numpy.typing as npt
 import zarr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from scs2_cubes.core.grid import Lattice
 from scs2_cubes.core.native import Location, NativeArray, NativeCoordinate, NativeDataset
 from scs2_cubes.errors import GridError, SourceFormatError
-from scs2_cubes.sources.array_store import RetryingStore, open_store
+from scs2_cubes.sources.array_store import KnownStore, RetryingStore, open_store
 
 __all__ = ["ZarrChunkReader", "content_version", "describe_group"]
 
+_V2 = 2
 _METADATA_KEYS = (".zmetadata", "zarr.json", ".zgroup")
 #: Largest array beside the lattice that is read for users' functions: time axes and members, not another product.
 _COORDINATE_SIZE = 10_000
@@ -50,20 +53,17 @@ def content_version(location: Location) -> str:
     The content is hashed, not the ETag or the date, because those differ between a store and its mirror.
     Raises SourceFormatError where there is no Zarr group.
     """
-    store = open_store(location)
-    prototype = zarr.core.buffer.default_buffer_prototype()
-    for key in _METADATA_KEYS:
-        document = sync(store.get(key, prototype))
-        if document is not None:
-            return hashlib.sha256(document.to_bytes()).hexdigest()
-    raise SourceFormatError("there is no Zarr group: none of " + ", ".join(_METADATA_KEYS), url=location.url)
+    return _fingerprint(_root_document(open_store(location), location)[1])
 
 
-def describe_group(location: Location, *, href: str, version: str, provenance: Mapping[str, str]) -> NativeDataset:
+def describe_group(
+    location: Location, *, href: str, provenance: Mapping[str, str], version: str | None = None
+) -> NativeDataset:
     """Describe the Zarr group at ``location``: reads metadata and coordinates, no pixels.
 
-    Raises SourceFormatError where there is no Zarr group, no pair of spatial axes or no CRS, where something can't be
-    decoded, and with GridError's message within it where the coordinates aren't evenly spaced.
+    ``version``: None takes that of :func:`content_version`, without another request. Raises SourceFormatError where
+    there is no Zarr group, no pair of spatial axes or no CRS, where something can't be decoded, and with GridError's
+    message within it where the coordinates aren't evenly spaced.
     """
     try:
         return _describe(location, href, version, provenance)
@@ -73,8 +73,10 @@ def describe_group(location: Location, *, href: str, version: str, provenance: M
         ) from error
 
 
-def _describe(location: Location, href: str, version: str, provenance: Mapping[str, str]) -> NativeDataset:
-    group = _open_group(location)
+def _describe(location: Location, href: str, version: str | None, provenance: Mapping[str, str]) -> NativeDataset:
+    store = open_store(location)
+    key, document = _root_document(store, location)
+    group = _open_group(store, location, key, document)
     arrays = dict(group.arrays())
     y_dim, x_dim = _spatial_dims(arrays, location)
     gridded = {name: array for name, array in arrays.items() if {y_dim, x_dim} <= set(_dims(array))}
@@ -95,7 +97,7 @@ def _describe(location: Location, href: str, version: str, provenance: Mapping[s
         lattice=lattice,
         y_dim=y_dim,
         x_dim=x_dim,
-        version=version,
+        version=_fingerprint(document) if version is None else version,
         time_dim=time_dim,
         times=times,
         coordinates=tuple(_native_coordinates(arrays, gridded.keys() | {y_dim, x_dim})),
@@ -116,37 +118,81 @@ class ZarrChunkReader:
         """Reader for ``location``; nothing is asked for yet."""
         return cls(open_store(location), location.url)
 
-    def read_chunk(self, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def fetch_chunk(self, array: NativeArray, index: tuple[int, ...]) -> bytes | None:
         """See :class:`scs2_cubes.sources.base.ChunkReader`."""
-        stored = _open_array(self.store, array)
-        selection = tuple(
-            slice(number * size, min((number + 1) * size, length))
+        key = _chunk_key(_parsed(array.metadata), array.name, index)
+        found = sync(self.store.get(key, zarr.core.buffer.default_buffer_prototype()))
+        return None if found is None else found.to_bytes()
+
+    def decode_chunk(self, array: NativeArray, index: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
+        """See :class:`scs2_cubes.sources.base.ChunkReader`."""
+        metadata = _parsed(array.metadata)
+        part = tuple(
+            slice(0, min(size, length - number * size))
             for number, size, length in zip(index, array.chunks, array.shape, strict=True)
         )
-        key = f"{array.name}/{stored.metadata.encode_chunk_key(index)}"
         try:
-            values = np.asarray(stored[selection])
+            if isinstance(metadata, ArrayV2Metadata):
+                return _decode_v2(metadata, encoded)[part]
+            return _decode_v3(metadata, array.chunks, encoded)[part]
         except _UNDECODABLE as error:
+            key = _chunk_key(metadata, array.name, index)
             raise SourceFormatError(f"chunk can't be decoded: {error}", url=f"{self.url}/{key}") from error
-        if self.store.take_absent(key):
-            return None
-        return values
 
 
-def _open_group(location: Location) -> zarr.Group:
-    store = open_store(location)
-    prototype = zarr.core.buffer.default_buffer_prototype()
-    # Asked for by name: zarr's own search for a group's format costs three more requests.
-    consolidated = sync(store.get(".zmetadata", prototype)) is not None
+@lru_cache(maxsize=64)
+def _parsed(document: str) -> ArrayV2Metadata | ArrayV3Metadata:
+    """An array's metadata from its document. Kept, because each of its chunks asks for it."""
+    metadata = json.loads(document)
+    return (ArrayV2Metadata if metadata["zarr_format"] == _V2 else ArrayV3Metadata).from_dict(metadata)
+
+
+def _chunk_key(metadata: ArrayV2Metadata | ArrayV3Metadata, name: str, index: tuple[int, ...]) -> str:
+    return f"{name}/{metadata.encode_chunk_key(index)}"
+
+
+def _decode_v2(metadata: ArrayV2Metadata, encoded: bytes) -> npt.NDArray[Any]:
+    """A whole chunk by its codecs alone: zarr-python would copy it once more into an array of its own."""
+    values: Any = encoded
+    for codec in (metadata.compressor, *reversed(metadata.filters or ())):
+        values = values if codec is None else codec.decode(values)
+    dtype = metadata.dtype.to_native_dtype()
+    pixels = np.asarray(values).view(dtype) if isinstance(values, np.ndarray) else np.frombuffer(values, dtype)
+    return pixels.reshape(metadata.chunks, order=metadata.order)
+
+
+def _decode_v3(metadata: ArrayV3Metadata, chunks: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
+    """A whole chunk, or shard, as an array of just one."""
+    origin = tuple(0 for _ in chunks)
+    stored = {metadata.encode_chunk_key(origin): zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(encoded)}
+    alone = ArrayV3Metadata.from_dict({**metadata.to_dict(), "shape": list(chunks)})
+    array = zarr.Array(zarr.AsyncArray(metadata=alone, store_path=StorePath(MemoryStore(stored))))
+    return np.asarray(array[...])
+
+
+def _root_document(store: RetryingStore, location: Location) -> tuple[str, bytes]:
+    """(key, content) of the document that tells most about the group: one request where metadata are consolidated."""
+    for key in _METADATA_KEYS:
+        document = sync(store.get(key, zarr.core.buffer.default_buffer_prototype()))
+        if document is not None:
+            return key, document.to_bytes()
+    raise SourceFormatError("there is no Zarr group: none of " + ", ".join(_METADATA_KEYS), url=location.url)
+
+
+def _fingerprint(document: bytes) -> str:
+    return hashlib.sha256(document).hexdigest()
+
+
+def _open_group(store: RetryingStore, location: Location, key: str, document: bytes) -> zarr.Group:
+    # zarr asks for each of these by itself, although the consolidated metadata hold them.
+    known = {key: document}
+    if key == ".zmetadata":
+        inner = json.loads(document)["metadata"]
+        known |= {name: json.dumps(inner.get(name, {})).encode() for name in (".zgroup", ".zattrs")}
     try:
-        return zarr.open_group(store, mode="r", zarr_format=2 if consolidated else None)
+        return zarr.open_group(KnownStore(store, known), mode="r", zarr_format=3 if key == "zarr.json" else 2)
     except (GroupNotFoundError, FileNotFoundError) as error:
         raise SourceFormatError("there is no Zarr group", url=location.url) from error
-
-
-def _open_array(store: RetryingStore, array: NativeArray) -> zarr.Array[Any]:
-    metadata = json.loads(array.metadata)
-    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=StorePath(store, array.name)))
 
 
 def _native_array(name: str, array: zarr.Array[Any]) -> NativeArray:
@@ -156,7 +202,8 @@ def _native_array(name: str, array: zarr.Array[Any]) -> NativeArray:
         name=name,
         dims=_dims(array),
         shape=array.shape,
-        chunks=array.chunks,
+        # What is stored as one object: a shard, where there are shards.
+        chunks=array.shards or array.chunks,
         dtype=array.dtype.name,
         fill=_number(declared if declared is not None else _declared_fill(array)),
         absent=_number(array.metadata.fill_value),
@@ -179,7 +226,7 @@ def _native_coordinates(arrays: Mapping[str, zarr.Array[Any]], known: AbstractSe
 def _declared_fill(array: zarr.Array[Any]) -> Any:
     # In format 2 the array's fill_value is CF's _FillValue, by xarray's convention. In format 3 it is only what an
     # absent chunk reads as, and _FillValue is an attribute.
-    return array.metadata.fill_value if array.metadata.zarr_format == 2 else None  # noqa: PLR2004  (Zarr format 2)
+    return array.metadata.fill_value if array.metadata.zarr_format == _V2 else None
 
 
 def _metadata_document(array: zarr.Array[Any]) -> str:
@@ -198,7 +245,7 @@ def _number(value: Any) -> float | None:
 
 
 def _dims(array: zarr.Array[Any]) -> tuple[str, ...]:
-    if array.metadata.zarr_format == 2:  # noqa: PLR2004  (Zarr format 2)
+    if isinstance(array.metadata, ArrayV2Metadata):
         names: Sequence[str] = array.attrs.get("_ARRAY_DIMENSIONS", ())  # type: ignore[assignment]  # JSON
     else:
         names = [name or "" for name in array.metadata.dimension_names or ()]

@@ -87,8 +87,12 @@ def chunks_of_tile(schema: CubeSchema, step: int, tile: Tile) -> Iterator[tuple[
 
 def encode_chunk(schema: CubeSchema, layer: CubeLayer, values: npt.NDArray[Any]) -> bytes:
     """Bytes of one chunk. ``values`` (rows, columns) may be smaller than a chunk at the southern and eastern edge."""
-    store: dict[str, Any] = {}
     shape = schema.chunk_shape
+    if schema.zarr_format == _V2:
+        # What zarr-python does, without the copy into a chunk of its own.
+        encoded: bytes = _compressor(schema, layer).encode(_padded(values, shape, layer.fill))
+        return encoded
+    store: dict[str, Any] = {}
     # A chunk's bytes don't depend on where it lies, so an array of just one chunk stands for the real one.
     array = zarr.create_array(
         MemoryStore(store),
@@ -103,8 +107,17 @@ def encode_chunk(schema: CubeSchema, layer: CubeLayer, values: npt.NDArray[Any])
     )
     array[: values.shape[0], : values.shape[1]] = values
     key = f"{layer.name}/{array.metadata.encode_chunk_key((0, 0))}"
-    encoded: bytes = store[key].to_bytes()
-    return encoded
+    whole: bytes = store[key].to_bytes()
+    return whole
+
+
+def _padded(values: npt.NDArray[Any], shape: tuple[int, int], fill: float) -> npt.NDArray[Any]:
+    """A whole chunk, in C order."""
+    if values.shape == shape:
+        return np.ascontiguousarray(values)
+    chunk = np.full(shape, fill, values.dtype)
+    chunk[: values.shape[0], : values.shape[1]] = values
+    return chunk
 
 
 def _create_layer(group: zarr.Group, schema: CubeSchema, layer: CubeLayer) -> None:

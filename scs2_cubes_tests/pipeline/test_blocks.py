@@ -16,7 +16,7 @@ from scs2_cubes.core.grid import Grid, Lattice, Region, Window
 from scs2_cubes.core.native import Location, NativeArray, NativeDataset
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.core.variables import Statistic
-from scs2_cubes.pipeline.blocks import Block, BlockCache, BlockKey, load_block
+from scs2_cubes.pipeline.blocks import Block, BlockKey, Memory, chunks_of_block, make_block
 from scs2_cubes.pipeline.compute import ThreadCompute
 from scs2_cubes.pipeline.plan import make_plan
 from scs2_cubes_tests.pipeline.worlds import (
@@ -43,19 +43,23 @@ def block(size: int = MEGABYTE, fill: int = 0) -> Block:
     return Block({None: np.full((1, 1, size), fill, "uint8")}, 1, 0)
 
 
-class TestCache:
+def blocks(capacity: int) -> Memory[BlockKey, Block]:
+    return Memory(capacity)
+
+
+class TestMemory:
     def test_what_is_kept_is_loaded_once(self) -> None:
-        cache = BlockCache(10 * MEGABYTE)
+        cache = blocks(10 * MEGABYTE)
         kept = cache.get(key(1), block, keep=True)
         assert cache.get(key(1), pytest.fail, keep=True) is kept
 
     def test_what_nobody_else_needs_is_not_kept(self) -> None:
-        cache = BlockCache(10 * MEGABYTE)
+        cache = blocks(10 * MEGABYTE)
         first = cache.get(key(1), block, keep=False)
         assert cache.get(key(1), block, keep=False) is not first
 
     def test_the_one_unused_for_longest_goes_first(self) -> None:
-        cache = BlockCache(3 * MEGABYTE)
+        cache = blocks(3 * MEGABYTE)
         for number in (1, 2, 3):
             cache.get(key(number), block, keep=True)
         cache.get(key(1), pytest.fail, keep=True)
@@ -67,22 +71,22 @@ class TestCache:
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5000)), max_size=60))
     def test_capacity_is_kept_to(self, wanted: list[tuple[int, int]]) -> None:
-        cache = BlockCache(8000)
+        cache = blocks(8000)
         for number, size in wanted:
             cache.get(key(number), lambda size=size: block(size), keep=True)  # type: ignore[misc]  # a default
-            held = sum(one.nbytes for one in cache._blocks.values())
+            held = sum(one.nbytes for one in cache._held.values())
             assert held <= 8000
             assert held == cache._bytes
 
     def test_a_block_beyond_the_capacity_passes_through(self) -> None:
-        cache = BlockCache(MEGABYTE)
+        cache = blocks(MEGABYTE)
         small = cache.get(key(1), lambda: block(1000), keep=True)
         assert cache.get(key(2), lambda: block(2 * MEGABYTE), keep=True).nbytes == 2 * MEGABYTE
         # It needn't drive out the others.
         assert cache.get(key(1), pytest.fail, keep=True) is small
 
     def test_threads_that_want_one_block_wait_for_one_read(self) -> None:
-        cache, loads = BlockCache(MEGABYTE), []
+        cache, loads = blocks(MEGABYTE), []
         gate = threading.Barrier(8)
         results: list[Block] = []
 
@@ -101,7 +105,7 @@ class TestCache:
         assert all(one is results[0] for one in results)
 
     def test_an_error_reaches_everyone_and_is_not_kept(self) -> None:
-        cache, loads = BlockCache(MEGABYTE), []
+        cache, loads = blocks(MEGABYTE), []
         gate = threading.Barrier(6)
         errors: list[OSError] = []
 
@@ -123,7 +127,7 @@ class TestCache:
         assert cache.get(key(1), lambda: block(10), keep=True).nbytes == 10
 
     def test_different_blocks_do_not_wait_for_each_other(self) -> None:
-        cache, gate = BlockCache(MEGABYTE), threading.Barrier(4, timeout=5)
+        cache, gate = blocks(MEGABYTE), threading.Barrier(4, timeout=5)
 
         def load() -> Block:
             gate.wait()
@@ -143,8 +147,8 @@ def run_together(action: Callable[[], object], count: int) -> None:
         assert not thread.is_alive()
 
 
-class Memory:
-    """Chunks of an array in memory, in any order of dimensions."""
+class Chunked:
+    """Chunks of an array, in any order of dimensions."""
 
     def __init__(self, values: npt.NDArray[np.int16], absent: set[tuple[int, ...]]) -> None:
         self.values = values
@@ -154,6 +158,19 @@ class Memory:
         if index in self.absent:
             return None
         return self.values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, array.chunks, strict=True))]
+
+
+def loaded_block(
+    reader: Chunked,
+    native: NativeDataset,
+    array: NativeArray,
+    key: BlockKey,
+    window: Window,
+    statistics: tuple[Statistic | None, ...],
+    nodata: float | None,
+) -> Block:
+    chunks = ((index, reader.read_chunk(array, index)) for index in chunks_of_block(native, array, key))
+    return make_block(native, array, key, window, statistics, nodata, chunks)
 
 
 SIZES = {"time": (5, 2), "members": (7, 3), "y": (20, 8), "x": (30, 16)}
@@ -180,7 +197,7 @@ class TestLoading:
         native, array = world(dims)
         values = np.random.default_rng(1).integers(0, 99, array.shape).astype("int16")
         asked = steps if "time" in dims else (0,)
-        loaded = load_block(Memory(values, set()), native, array, BlockKey("a", asked, PLACE), PIXELS, (None,), -1)
+        loaded = loaded_block(Chunked(values, set()), native, array, BlockKey("a", asked, PLACE), PIXELS, (None,), -1)
         ordered = values.transpose([dims.index(dim) for dim in ("time", "y", "x") if dim in dims])
         expected = ordered[list(asked)] if "time" in dims else ordered[None]
         assert loaded.planes is not None
@@ -192,8 +209,8 @@ class TestLoading:
         native, array = world(dims)
         values = np.random.default_rng(1).integers(-1, 99, array.shape).astype("int16")
         statistics = (Statistic.MEAN, Statistic.STD)
-        loaded = load_block(
-            Memory(values, set()), native, array, BlockKey("a", (2, 3), PLACE), PIXELS, statistics, nodata=-1
+        loaded = loaded_block(
+            Chunked(values, set()), native, array, BlockKey("a", (2, 3), PLACE), PIXELS, statistics, nodata=-1
         )
         ordered = values.transpose([dims.index(dim) for dim in ("time", "members", "y", "x")]).astype(float)
         ordered[ordered == -1] = np.nan
@@ -207,8 +224,8 @@ class TestLoading:
         native, array = world(("members", "y", "x"))
         values = np.full(array.shape, 10, "int16")
         values[3:] = 40
-        loaded = load_block(
-            Memory(values, {(0, 1, 1)}), native, array, BlockKey("a", (0,), PLACE), PIXELS, (Statistic.MEAN,), -1
+        loaded = loaded_block(
+            Chunked(values, {(0, 1, 1)}), native, array, BlockKey("a", (0,), PLACE), PIXELS, (Statistic.MEAN,), -1
         )
         assert loaded.planes is not None
         assert np.all(loaded.planes[Statistic.MEAN] == 40)
@@ -217,8 +234,8 @@ class TestLoading:
     def test_all_absent_is_nothing_at_all(self) -> None:
         native, array = world(("members", "y", "x"))
         absent: set[tuple[int, ...]] = {(number, 1, 1) for number in range(3)}
-        loaded = load_block(
-            Memory(np.zeros(array.shape, "int16"), absent), native, array, BlockKey("a", (0,), PLACE), PIXELS,
+        loaded = loaded_block(
+            Chunked(np.zeros(array.shape, "int16"), absent), native, array, BlockKey("a", (0,), PLACE), PIXELS,
             (Statistic.MEAN,), -1,
         )  # fmt: skip
         assert loaded == Block(None, 3, 3)
@@ -227,15 +244,15 @@ class TestLoading:
     def test_where_the_source_says_that_absent_means_zero_it_is_zero(self) -> None:
         """Zarr's fill isn't always the product's nodata."""
         native, array = world(("y", "x"), absent_value=0.0)
-        reader = Memory(np.ones(array.shape, "int16"), {(1, 1)})
-        loaded = load_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), nodata=-1)
+        reader = Chunked(np.ones(array.shape, "int16"), {(1, 1)})
+        loaded = loaded_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), nodata=-1)
         assert loaded.planes is not None
         assert np.all(loaded.planes[None] == 0)
 
     def test_where_the_source_does_not_say_it_is_no_value(self) -> None:
         native, array = world(("y", "x"), absent_value=None)
-        reader = Memory(np.ones(array.shape, "int16"), {(1, 1)})
-        assert load_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), 255).planes is None
+        reader = Chunked(np.ones(array.shape, "int16"), {(1, 1)})
+        assert loaded_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), 255).planes is None
 
 
 class TestReads:

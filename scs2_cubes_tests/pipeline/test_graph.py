@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import pickle
+import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dask
+import dask.order
 import pytest
 
 from scs2_cubes.core.grid import Grid, Lattice, Region
@@ -74,14 +77,31 @@ class TestSize:
         tiles = grid.tile_rows * grid.tile_cols
         jobs = 1 if years == 2 else years
         assert len(plan.jobs()) == jobs
-        # One for each job of each tile, one for each tile's record, one workshop.
-        assert len(graph.tasks) == tiles * (jobs + 1) + 1
+        # One for each job of each tile, one for each tile's record, one for each job of a row of tiles, one workshop.
+        assert len(graph.tasks) == tiles * (jobs + 1) + grid.tile_rows * jobs + 1
         assert sorted(graph.tiles.values()) == sorted(tile.key for tile in grid.tiles())
         assert len(pickle.dumps(dict(graph.tasks))) <= limit
         assert not any(tmp_path.iterdir())
 
     def test_france_is_as_large_as_it_says(self) -> None:
         assert FRANCE.shape == (25_000, 25_000)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dask_makes_a_row_of_tiles_job_by_job(seed: int, tmp_path: Path) -> None:
+    """Neighbours share source chunks: those of one array and step at a time needn't be held for long."""
+    plan = planned(LANDES, 39)
+    tiles = list(LANDES.tiles())
+    random.Random(seed).shuffle(tiles)
+    graph = build_graph(plan, open_cube_store(StorageSpec(str(tmp_path)), "forest"), tiles)
+    order = {str(key): number for key, number in dask.order.order(graph.tasks).items()}
+    jobs = [key for key in sorted(order, key=order.__getitem__) if key.startswith("job-")]
+    # job-<prefix>-y00x01-0007
+    places = [(key.rsplit("-", 2)[1][:3], key.rsplit("-", 1)[1]) for key in jobs]
+    runs = [place for place, _ in itertools.groupby(places)]
+    assert len(runs) == len(set(runs)) == LANDES.tile_rows * 39
+    assert len({row for row, _ in itertools.groupby(row for row, _ in runs)}) == LANDES.tile_rows
+    assert len(list(itertools.groupby(row for row, _ in runs))) == LANDES.tile_rows
 
 
 def test_graphs_never_share_tasks(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_failed_read_is_an_error_and_the_tile_is_not_done(tmp_path: Path, monk
     world.make()
 
     class Denied:
-        def read_chunk(self, *_: object) -> None:
+        def fetch_chunk(self, *_: object) -> None:
             raise AccessDeniedError("HTTP 403", url="https://archive.example/a.zarr/genus/1.1")
 
     monkeypatch.setattr("scs2_cubes.pipeline.tile.open_reader", lambda _: Denied())

@@ -220,7 +220,10 @@ class CountingReader:
     def open(cls, location: Location) -> CountingReader:
         return cls(open_reader(location))
 
-    def read_chunk(self, array: NativeArray, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def fetch_chunk(self, array: NativeArray, index: tuple[int, ...]) -> bytes | None:
         with self.lock:
             self.reads[array.name, index] += 1
-        return self.reader.read_chunk(array, index)
+        return self.reader.fetch_chunk(array, index)
+
+    def decode_chunk(self, array: NativeArray, index: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
+        return self.reader.decode_chunk(array, index, encoded)

@@ -15,7 +15,6 @@ from scs2_cubes.core.grid import Window
 from scs2_cubes.core.specification import FunctionSpec
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import ProcessingError
-from scs2_cubes.pipeline.blocks import BlockCache
 from scs2_cubes.pipeline.windows import WindowFunction, WindowReader
 from scs2_cubes.processing import decode_window, learn_outputs, narrow_times, output_planes, sample_window
 from scs2_cubes.sources import open_reader
@@ -42,7 +41,7 @@ def seen(bench: Workbench, identifier: str) -> tuple[xr.Dataset, Window, Any]:
         caught.append(dataset.copy(deep=True))
         return loaded.function(dataset)
 
-    reader = WindowReader(plan, open_reader(plan.native.location), BlockCache(2**20))
+    reader = WindowReader.over(plan, open_reader(plan.native.location))
     replace(loaded, function=catch).apply(reader, tile, window)
     (dataset,) = caught
     return dataset, window, plan

@@ -7,7 +7,7 @@ import pytest
 from scs2_cubes.demo.faults import CutBody, GarbledBody, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import SourceError, SourceUnavailableError
-from scs2_cubes.sources import open_reader
+from scs2_cubes.sources import open_reader, read_chunk
 from scs2_cubes.sources.stac import StacSource
 from scs2_cubes_tests.sources.worlds import source
 
@@ -54,7 +54,7 @@ class TestSecrets:
         demo_server.stop()
         for action in (
             lambda: client.probe(GAMI),
-            lambda: open_reader(native.location).read_chunk(native.array("forest_age"), (0, 101, 397, 0)),
+            lambda: read_chunk(open_reader(native.location), native.array("forest_age"), (0, 101, 397, 0)),
         ):
             with pytest.raises(SourceUnavailableError) as failed:
                 action()
@@ -71,4 +71,4 @@ class TestSecrets:
     def read(client: StacSource) -> None:
         native = client.describe(GAMI)
         # A chunk that exists.
-        open_reader(native.location).read_chunk(native.array("forest_age"), (0, 101, 397, 0))
+        read_chunk(open_reader(native.location), native.array("forest_age"), (0, 101, 397, 0))

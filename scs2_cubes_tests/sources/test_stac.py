@@ -22,7 +22,7 @@ from scs2_cubes.errors import (
     SourceFormatError,
     SourceUnavailableError,
 )
-from scs2_cubes.sources import open_reader, open_source
+from scs2_cubes.sources import open_reader, open_source, read_chunk
 from scs2_cubes.sources.stac import StacSource
 from scs2_cubes_tests.sources.worlds import (
     DATA_ID,
@@ -121,7 +121,7 @@ class TestEmbeddedCatalogue:
     def test_chunks_outside_the_window_are_absent(self, demo_server: DemoServer) -> None:
         native = demo_source(demo_server).describe(GENUS)
         demo_server.requests.clear()
-        assert open_reader(native.location).read_chunk(native.array("genus"), (0, 0)) is None
+        assert read_chunk(open_reader(native.location), native.array("genus"), (0, 0)) is None
         assert [request.status for request in demo_server.requests.entries()] == [404]
 
 
@@ -313,7 +313,7 @@ class TestLocalCatalogue:
         assert list(client.data_ids()) == [DATA_ID]
         native = client.describe(DATA_ID)
         assert native.version == client.probe(DATA_ID)
-        chunk = open_reader(native.location).read_chunk(native.array("age"), (0, 1))
+        chunk = read_chunk(open_reader(native.location), native.array("age"), (0, 1))
         np.testing.assert_array_equal(chunk, dataset["age"][:32, 32:64])
         with pytest.raises(DataIdNotFoundError, match=f"nearest: {DATA_ID}"):
             client.probe("forest/forests.json")

@@ -17,7 +17,7 @@ from scs2_cubes.core.native import Location, NativeDataset
 from scs2_cubes.demo.faults import CutBody, GarbledBody, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import AccessDeniedError, SourceError, SourceFormatError, SourceUnavailableError
-from scs2_cubes.sources import open_reader
+from scs2_cubes.sources import open_reader, read_chunk
 from scs2_cubes.sources.zarr_group import content_version, describe_group
 from scs2_cubes_tests.sources.worlds import QUICK, centres, forest, served, write_store
 
@@ -175,7 +175,7 @@ class TestChunks:
         age = native.array("age")
         reader = open_reader(native.location)
         for row, col in product(range(3), range(3)):
-            chunk = reader.read_chunk(age, (row, col))
+            chunk = read_chunk(reader, age, (row, col))
             assert chunk is not None
             expected = dataset["age"].to_numpy()[32 * row : 32 * row + 32, 32 * col : 32 * col + 32]
             assert chunk.dtype == np.int16
@@ -189,11 +189,11 @@ class TestChunks:
         native = describe(path)
         (path / "age" / ("0.1" if zarr_format == 2 else "c/0/1")).unlink()
         reader = open_reader(native.location)
-        first = reader.read_chunk(native.array("age"), (0, 0))
+        first = read_chunk(reader, native.array("age"), (0, 0))
         assert first is not None
         assert not first.any()
-        assert reader.read_chunk(native.array("age"), (0, 1)) is None
-        assert reader.read_chunk(native.array("age"), (0, 1)) is None
+        assert read_chunk(reader, native.array("age"), (0, 1)) is None
+        assert read_chunk(reader, native.array("age"), (0, 1)) is None
 
     def test_threads_that_ask_for_one_absent_chunk(self, tmp_path: Path, server: DemoServer) -> None:
         path = write_store(forest(), tmp_path / "a.zarr")
@@ -205,7 +205,7 @@ class TestChunks:
 
         def ask() -> None:
             gate.wait()
-            answers.append(reader.read_chunk(native.array("age"), (1, 1)))
+            answers.append(read_chunk(reader, native.array("age"), (1, 1)))
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
@@ -221,7 +221,7 @@ class TestChunks:
         reader = open_reader(native.location)
         assert server.requests.count() == 0
         for index in ((0, 0), (2, 2), (0, 1)):
-            reader.read_chunk(native.array("age"), index)
+            read_chunk(reader, native.array("age"), index)
         assert [request.path for request in server.requests.entries()] == [
             f"/a.zarr/age/{key}" for key in ("0.0", "2.2", "0.1")
         ]
@@ -232,7 +232,7 @@ class TestChunks:
         server.requests.clear()
         server.faults.add(Status(503), "age/", times=2)
         server.faults.add(Status(429, retry_after="0"), "age/", times=1)
-        assert open_reader(native.location).read_chunk(native.array("age"), (0, 0)) is not None
+        assert read_chunk(open_reader(native.location), native.array("age"), (0, 0)) is not None
         assert [request.status for request in server.requests.entries()] == [503, 503, 429, 200]
 
     def test_retry_after_is_kept_to(self, tmp_path: Path, server: DemoServer) -> None:
@@ -240,7 +240,7 @@ class TestChunks:
         native = describe(f"{server.url}/a.zarr")
         server.faults.add(Status(429, retry_after="3600"), "age/")
         with pytest.raises(SourceUnavailableError, match="3600 s"):
-            open_reader(native.location).read_chunk(native.array("age"), (0, 0))
+            read_chunk(open_reader(native.location), native.array("age"), (0, 0))
 
     @pytest.mark.parametrize(
         ("fault", "error", "requests"),
@@ -261,7 +261,7 @@ class TestChunks:
         server.requests.clear()
         server.faults.add(fault, "age/")
         with pytest.raises(error) as failed:
-            open_reader(native.location).read_chunk(native.array("age"), (1, 2))
+            read_chunk(open_reader(native.location), native.array("age"), (1, 2))
         assert failed.value.url == f"{server.url}/a.zarr/age/1.2"
         assert server.requests.count() == requests
 
@@ -274,14 +274,14 @@ class TestChunks:
         shorter[...] = 1
         (path / "age" / "0.0").write_bytes((tmp_path / "b.zarr" / "0.0").read_bytes())
         with pytest.raises(SourceFormatError, match=r"age/0\.0"):
-            open_reader(native.location).read_chunk(native.array("age"), (0, 0))
+            read_chunk(open_reader(native.location), native.array("age"), (0, 0))
 
     def test_a_refused_connection(self, tmp_path: Path) -> None:
         path = write_store(forest(), tmp_path / "a.zarr")
         with served(tmp_path) as server:
             native = describe(f"{server.url}/a.zarr")
         with pytest.raises(SourceUnavailableError, match="4 attempts"):
-            open_reader(native.location).read_chunk(native.array("age"), (0, 0))
+            read_chunk(open_reader(native.location), native.array("age"), (0, 0))
         shutil.rmtree(path)
 
 
@@ -318,7 +318,7 @@ class TestRecorded:
         assert [array.name for array in native.arrays] == ["forest_age"]
         with xr.open_zarr(recorded / "eoforest/stores/gami.zarr", mask_and_scale=False) as plain:
             np.testing.assert_allclose(native.lattice.y_centres(), plain["latitude"])
-            chunk = open_reader(native.location).read_chunk(age, (1, 2, 0, 0))
+            chunk = read_chunk(open_reader(native.location), age, (1, 2, 0, 0))
             assert chunk is not None
             np.testing.assert_array_equal(chunk, plain["forest_age"][5:10, 200:300, :100])
 
@@ -331,6 +331,6 @@ class TestRecorded:
         assert native.lattice == replace(native.lattice, crs="EPSG:3035", dx=10.0, dy=-10.0, nx=600, ny=600)
         assert (native.lattice.x_origin, native.lattice.y_origin) == (3400804.0, 2539937.0)
         assert (native.time_dim, native.times) == (None, ("2020-01-01T00:00:00",))
-        chunk = open_reader(native.location).read_chunk(genus, (0, 0))
+        chunk = read_chunk(open_reader(native.location), genus, (0, 0))
         assert chunk is not None
         assert chunk.shape == (600, 600)
