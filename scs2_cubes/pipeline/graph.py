@@ -4,7 +4,7 @@ One task for each job of a tile (one output chunk, or several that come from the
 the tile, and one that every other depends on and that makes the process's :class:`~scs2_cubes.pipeline.tile.Workshop`.
 
 Tiles of one row are made together, job by job: neighbours share source chunks, and so a process holds those of one
-array and step, not those of all. One more task for each row and job tells Dask so.
+array and step, not those of all. Where a tile has several jobs, one more task for each of them and row tells Dask so.
 """
 
 from __future__ import annotations
@@ -54,21 +54,23 @@ def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> Tile
     # Written out, because dask.delayed takes milliseconds for each task.
     tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store)}
     names = {}
+    jobs = plan.jobs()
     for row, members in groupby(sorted(tiles, key=lambda tile: (tile.row, tile.col)), key=lambda tile: tile.row):
         row_tiles = list(members)
         strips = []
         parts: dict[Tile, list[str]] = {tile: [] for tile in row_tiles}
-        for number, job in enumerate(plan.jobs()):
+        for number, job in enumerate(jobs):
             keys = {f"job-{prefix}-{tile.key}-{number:04d}": tile for tile in row_tiles}
             tasks |= {key: (_run_job, workshop, tile, job) for key, tile in keys.items()}
             for key, tile in keys.items():
                 parts[tile].append(key)
-            # Holds nothing: it is there for Dask's order, which finishes what one task waits for before it goes on.
-            strips.append(f"strip-{prefix}-{row:04d}-{number:04d}")
-            tasks[strips[-1]] = (_note_strip, list(keys))
-        for tile, jobs in parts.items():
+            if len(jobs) > 1:
+                # Holds nothing: it is there for Dask's order, which finishes what one task waits for before it goes on.
+                strips.append(f"strip-{prefix}-{row:04d}-{number:04d}")
+                tasks[strips[-1]] = (_note_strip, list(keys))
+        for tile, own in parts.items():
             finished = f"tile-{prefix}-{tile.key}"
-            tasks[finished] = (_finish_tile, workshop, tile, jobs, strips)
+            tasks[finished] = (_finish_tile, workshop, tile, own, strips)
             names[finished] = tile.key
     return TileGraph(tasks, names)
 

@@ -77,8 +77,9 @@ class TestSize:
         tiles = grid.tile_rows * grid.tile_cols
         jobs = 1 if years == 2 else years
         assert len(plan.jobs()) == jobs
-        # One for each job of each tile, one for each tile's record, one for each job of a row of tiles, one workshop.
-        assert len(graph.tasks) == tiles * (jobs + 1) + grid.tile_rows * jobs + 1
+        # One for each job of each tile, for each tile's record, for each of several jobs of a row, and one workshop.
+        strips = grid.tile_rows * jobs if jobs > 1 else 0
+        assert len(graph.tasks) == tiles * (jobs + 1) + strips + 1
         assert sorted(graph.tiles.values()) == sorted(tile.key for tile in grid.tiles())
         assert len(pickle.dumps(dict(graph.tasks))) <= limit
         assert not any(tmp_path.iterdir())
