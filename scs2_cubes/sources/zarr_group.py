@@ -8,8 +8,11 @@ put it: the CRS may be in a coordinate, in a data variable, or in a global attri
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
+import lzma
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -20,8 +23,10 @@ import cftime
 import numpy as np
 import numpy.typing as npt
 import zarr
+from numcodecs import Blosc
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from zarr.codecs import BloscCodec
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
@@ -44,7 +49,20 @@ _ENCODING_ATTRS = frozenset(
     {"_ARRAY_DIMENSIONS", "_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "grid_mapping"}
 )
 #: What zarr, its codecs and CF's decoders raise at bytes that they can't decode.
-_UNDECODABLE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError)
+_UNDECODABLE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+)
+#: Where a Blosc buffer's header says how many bytes it has in all, and the header's size.
+_BLOSC_SIZE, _BLOSC_HEADER = slice(12, 16), 16
 
 
 def content_version(location: Location) -> str:
@@ -153,6 +171,8 @@ def _chunk_key(metadata: ArrayV2Metadata | ArrayV3Metadata, name: str, index: tu
 
 def _decode_v2(metadata: ArrayV2Metadata, encoded: bytes) -> npt.NDArray[Any]:
     """A whole chunk by its codecs alone: zarr-python would copy it once more into an array of its own."""
+    if isinstance(metadata.compressor, Blosc):
+        _require_whole_buffer(encoded)
     values: Any = encoded
     for codec in (metadata.compressor, *reversed(metadata.filters or ())):
         values = values if codec is None else codec.decode(values)
@@ -161,8 +181,17 @@ def _decode_v2(metadata: ArrayV2Metadata, encoded: bytes) -> npt.NDArray[Any]:
     return pixels.reshape(metadata.chunks, order=metadata.order)
 
 
+def _require_whole_buffer(encoded: bytes) -> None:
+    """Raise ValueError where a Blosc buffer isn't as long as it says: numcodecs would read what lies behind it."""
+    size = int.from_bytes(encoded[_BLOSC_SIZE], "little")
+    if len(encoded) < _BLOSC_HEADER or size != len(encoded):
+        raise ValueError(f"{len(encoded)} bytes of a Blosc buffer that says it has {size}")
+
+
 def _decode_v3(metadata: ArrayV3Metadata, chunks: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
     """A whole chunk, or shard, as an array of just one."""
+    if isinstance(metadata.codecs[-1], BloscCodec):
+        _require_whole_buffer(encoded)
     origin = tuple(0 for _ in chunks)
     stored = {metadata.encode_chunk_key(origin): zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(encoded)}
     alone = ArrayV3Metadata.from_dict({**metadata.to_dict(), "shape": list(chunks)})
