@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scs2_cubes.core.resample import Method
+from scs2_cubes.core.methods import Method
 from scs2_cubes.core.variables import Kind, Statistic, Variable
 
 __all__ = ["layer_attributes"]

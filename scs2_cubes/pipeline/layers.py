@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from scs2_cubes.core.methods import Method, choose_method
 from scs2_cubes.core.native import NativeArray, NativeDataset
-from scs2_cubes.core.resample import Method, choose_method
 from scs2_cubes.core.specification import DatasetSpec, VariableOptions
 from scs2_cubes.core.transform import IndexMap
 from scs2_cubes.core.variables import Kind, Statistic, Variable

@@ -17,8 +17,8 @@ import zarr
 from pyproj import Transformer
 
 from scs2_cubes.core.grid import Grid, Lattice, Window
+from scs2_cubes.core.methods import Method
 from scs2_cubes.core.native import NativeDataset
-from scs2_cubes.core.resample import Method
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes_tests.benchmarks.contenders.base import nodata_of, read_window

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scs2_cubes.core.grid import Lattice, Window
-from scs2_cubes.core.resample import Method, choose_method, resample
+from scs2_cubes.core.methods import Method, choose_method
+from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import index_map
 from scs2_cubes.core.variables import Kind
 from scs2_cubes_tests.core import oracles

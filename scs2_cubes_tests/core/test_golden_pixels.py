@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from scs2_cubes.core.grid import Lattice
-from scs2_cubes.core.resample import Method, aggregate, resample
+from scs2_cubes.core.methods import Method
+from scs2_cubes.core.resample import aggregate, resample
 from scs2_cubes.core.transform import index_map
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.core.versions import KERNEL_CODE_VERSION

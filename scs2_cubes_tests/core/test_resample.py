@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scs2_cubes.core.grid import Lattice, Window
-from scs2_cubes.core.resample import Method, choose_method, resample
+from scs2_cubes.core.methods import Method, choose_method
+from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import IndexMap, index_map
 from scs2_cubes.core.variables import Kind
 from scs2_cubes.errors import GridError, PlanError

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scs2_cubes.core.grid import Grid, Lattice, Window
-from scs2_cubes.core.resample import Method, resample
+from scs2_cubes.core.methods import Method
+from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import IndexMap
 from scs2_cubes_tests.core import oracles
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scs2_cubes.core.grid import Grid, Lattice, Region, Window
+from scs2_cubes.core.methods import Method
 from scs2_cubes.core.native import Location, NativeArray, NativeDataset, RetryPolicy
-from scs2_cubes.core.resample import Method
 from scs2_cubes.core.specification import StorageSpec, StoreSpec
 from scs2_cubes.core.variables import Kind, Product, Statistic, Variable
 from scs2_cubes.errors import PlanError

@@ -16,7 +16,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import assign_crs, xr_reproject
 
-from scs2_cubes.core.resample import Method
+from scs2_cubes.core.methods import Method
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes_tests.benchmarks.contenders.base import (

@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from scs2_cubes.core.grid import Tile
-from scs2_cubes.core.resample import Method
+from scs2_cubes.core.methods import Method
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes_tests.benchmarks.contenders.base import (
