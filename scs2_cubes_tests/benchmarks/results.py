@@ -55,7 +55,7 @@ class Entry:
     ratio: float | None
     """CPU over the limit's; None without the limit."""
     sample: Sample
-    """The last repetition, for what doesn't vary."""
+    """The repetition whose pixels were judged, else the first; for what doesn't vary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +103,18 @@ def verdicts(entries: list[Entry], threads: int) -> list[Verdict]:
 
 
 def _entry(members: list[Sample], limits: Mapping[str, float]) -> Entry:
-    last = members[-1]
+    # Only the first round is judged by its pixels.
+    judged = next((one for one in members if one.different is not None), members[0])
     cpu = median(one.measurement.cpu for one in members)
     return Entry(
-        cube=last.cube,
-        contender=last.contender,
+        cube=judged.cube,
+        contender=judged.contender,
         repetitions=len(members),
         cpu=cpu,
         wall=median(one.measurement.wall for one in members),
         peak_above_base=median(one.measurement.peak_above_base for one in members),
-        ratio=cpu / limits[last.cube] if last.cube in limits else None,
-        sample=last,
+        ratio=cpu / limits[judged.cube] if judged.cube in limits else None,
+        sample=judged,
     )
 
 

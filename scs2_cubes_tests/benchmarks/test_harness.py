@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from scs2_cubes.core.grid import Window
-from scs2_cubes.core.resample import Method
+from scs2_cubes.core.methods import Method
 from scs2_cubes_tests.benchmarks.conftest import EXTENT, MakeTask, session_of
 from scs2_cubes_tests.benchmarks.contenders.base import nodata_of
 from scs2_cubes_tests.benchmarks.contenders.limit import LIMIT
@@ -20,9 +20,10 @@ from scs2_cubes_tests.benchmarks.contenders.ours import OURS
 from scs2_cubes_tests.benchmarks.exactness import exact_block, judge
 from scs2_cubes_tests.benchmarks.fields import noise
 from scs2_cubes_tests.benchmarks.layouts import LAYOUTS
-from scs2_cubes_tests.benchmarks.results import Verdict
+from scs2_cubes_tests.benchmarks.results import Sample, Verdict, summarise
 from scs2_cubes_tests.benchmarks.server import FileServer
 from scs2_cubes_tests.benchmarks.tasks import Task, extent_of, plan_of
+from scs2_cubes_tests.benchmarks.worker import Measurement
 from scs2_cubes_tests.core import oracles
 
 # Source clients leave their connections to the garbage collector.
@@ -158,3 +159,26 @@ def _plane(stored: Any, task: Task, row: int, col: int, step: int) -> Any:
     if task.cube == "gami":
         return stored[:, rows, cols, step]
     return stored[step, rows, cols] if stored.ndim == 3 else stored[rows, cols]
+
+
+@pytest.mark.parametrize("judged", [0, 1, 2, None])
+def test_medians_keep_what_was_found_of_the_pixels(judged: int | None) -> None:
+    samples = [
+        Sample(
+            cube="gami",
+            contender="ours",
+            measurement=Measurement(cpu, 2 * cpu, 100, 1000, 0.5, None, None),
+            chunks_needed=1,
+            chunks_read=1,
+            requests=1,
+            other_requests=1,
+            bytes_read=1,
+            bytes_needed=1,
+            bytes_written=1,
+            different=0.25 if number == judged else None,
+        )
+        for number, cpu in enumerate((3.0, 9.0, 1.0))
+    ]
+    (entry,) = summarise(samples)
+    assert (entry.cpu, entry.wall, entry.repetitions) == (3.0, 6.0, 3)
+    assert entry.sample.different == (None if judged is None else 0.25)
