@@ -1,4 +1,4 @@
-"""The demonstration's HTTP server, on loopback: HTTP/1.1 with connections that stay open, GET and HEAD."""
+"""The demonstration's HTTP server, on loopback: HTTP/1.1 with connections that stay open."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import unquote, urlsplit
 
-from scs2_cubes.demo.answers import Answer, answer
+from scs2_cubes.demo.answers import Answer, error_answer
 from scs2_cubes.demo.catalogue import Catalogue
 from scs2_cubes.demo.faults import FaultTable
 from scs2_cubes.demo.request_log import Request, RequestLog
+from scs2_cubes.demo.services import CatalogueService, HttpRequest, Service
 from scs2_cubes.demo.stac import BUCKET, ORIGIN
 from scs2_cubes.errors import ConfigurationError, Scs2CubesError
 
@@ -39,6 +40,8 @@ class DemoServer:
     def __init__(self, port: int = 0, latency: float = 0.0, catalogue: Catalogue | None = None) -> None:
         """``port`` 0 lets the system choose; ``latency`` delays every answer, in seconds."""
         self.catalogue = catalogue or Catalogue()
+        #: Asked in this order; the first that answers has the path.
+        self.services: tuple[Service, ...] = (CatalogueService(self.catalogue),)
         self.faults = FaultTable(latency)
         self.requests = RequestLog()
         self._port = port
@@ -155,25 +158,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._serve(send_body=False)
 
+    def do_POST(self) -> None:
+        self._serve(send_body=True)
+
+    def do_DELETE(self) -> None:
+        self._serve(send_body=True)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Say nothing: standard error belongs to the user, and the request log has it."""
 
     def _serve(self, *, send_body: bool) -> None:
         http = cast("_HttpServer", self.server)
-        path = unquote(urlsplit(self.path).path)
-        delay, behaviour = http.demo.faults.take(path)
+        request = self._request()
+        delay, behaviour = http.demo.faults.take(request.path)
         if delay > 0:
             http.stopping.wait(delay)
-        make = partial(self._usual_answer, http.demo.catalogue, path)
-        given = make() if behaviour is None else behaviour(path, make)
+        make = partial(_usual_answer, http.demo.services, request)
+        given = make() if behaviour is None else behaviour(request.path, make)
         if http.stopping.is_set():
             self.close_connection = True
             return
-        http.demo.requests.add(Request(self.command, path, given.status))
+        http.demo.requests.add(Request(self.command, request.path, given.status))
         self._send(given, send_body=send_body)
 
-    def _usual_answer(self, catalogue: Catalogue, path: str) -> Answer:
-        return answer(catalogue.read(path), path, {name.lower(): value for name, value in self.headers.items()})
+    def _request(self) -> HttpRequest:
+        url = urlsplit(self.path)
+        return HttpRequest(
+            method="GET" if self.command == "HEAD" else self.command,
+            path=unquote(url.path),
+            query=url.query,
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
+        )
 
     def _send(self, given: Answer, *, send_body: bool) -> None:
         self.send_response(given.status)
@@ -187,3 +203,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(given.body)
         if given.close:
             self.close_connection = True
+
+
+def _usual_answer(services: tuple[Service, ...], request: HttpRequest) -> Answer:
+    for service in services:
+        given = service.answer(request)
+        if given is not None:
+            return given
+    return error_answer(HTTPStatus.NOT_FOUND, request.path)
