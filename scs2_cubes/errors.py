@@ -10,6 +10,10 @@
     │   ├── AccessDeniedError       the source answers 401 or 403
     │   ├── DataIdNotFoundError     the source has no such data id
     │   └── SourceFormatError       the source answers something that can't be understood
+    ├── PreloadError                what must lie near before it can be read couldn't be fetched
+    │   ├── OrderFailedError        the service ended an order without a delivery
+    │   ├── OrderPendingError       an order wasn't ready in time; it's remembered, the next run goes on waiting
+    │   └── NotPreloadedError       it hasn't been fetched yet, or what was fetched isn't good any more
     ├── PlanError                   the cube that was asked for can't be made from this source
     ├── ProcessingError             a user's function failed or returned something unusable
     ├── StorageError                the cube's store can't be read or written
@@ -34,7 +38,11 @@ __all__ = [
     "DataIdNotFoundError",
     "GridError",
     "MaterializationError",
+    "NotPreloadedError",
+    "OrderFailedError",
+    "OrderPendingError",
     "PlanError",
+    "PreloadError",
     "ProcessingError",
     "Scs2CubesError",
     "SourceError",
@@ -111,6 +119,22 @@ class DataIdNotFoundError(SourceError):
 
 class SourceFormatError(SourceError):
     """The source answers something that can't be understood."""
+
+
+class PreloadError(Scs2CubesError):
+    """What must lie near before it can be read couldn't be fetched."""
+
+
+class OrderFailedError(PreloadError):
+    """The service ended an order without a delivery; names task, status, the service's message and the URL asked."""
+
+
+class OrderPendingError(PreloadError):
+    """An order wasn't ready in time; names the task, which the next run goes on waiting for."""
+
+
+class NotPreloadedError(PreloadError):
+    """It hasn't been fetched yet, or what was fetched isn't good any more; says what to run."""
 
 
 class PlanError(Scs2CubesError):

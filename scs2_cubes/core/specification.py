@@ -16,6 +16,7 @@ __all__ = [
     "DaskSpec",
     "DatasetSpec",
     "FunctionSpec",
+    "PreloadSpec",
     "ResampleSpec",
     "StorageSpec",
     "StoreSpec",
@@ -24,6 +25,19 @@ __all__ = [
 
 #: Key of the one partition of a dataset on its native grid.
 NATIVE_PARTITION = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """A folder that is written to: of the cubes (the store called ``storage``), or of a store's cache."""
+
+    root: str
+    """Absolute path or fsspec URL of the folder."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec storage options; may hold secrets, so they're never printed."""
+
+    def __repr__(self) -> str:
+        return f"StorageSpec({self.root!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +54,11 @@ class StoreSpec:
     """(prefix, replacement) for absolute links, longest prefix first. Not part of any version."""
     retry: RetryPolicy = RetryPolicy()
     """Policy for every request to this store."""
+    cache: StorageSpec | None = None
+    """Where lies what must be fetched before it can be read; None for stores that are read where they are."""
 
     def __repr__(self) -> str:
         return f"StoreSpec({self.identifier!r}, {self.protocol!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class StorageSpec:
-    """Where cubes are written: the store called ``storage``."""
-
-    root: str
-    """Absolute path or fsspec URL of the folder that holds the cubes."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """fsspec storage options; may hold secrets, so they're never printed."""
-
-    def __repr__(self) -> str:
-        return f"StorageSpec({self.root!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,22 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PreloadSpec:
+    """One dataset of a store that has to be ordered and fetched before it can be read."""
+
+    store: StoreSpec
+    """Where it is ordered, and where its cache lies."""
+    data_id: str
+    """Which of the store's datasets, without ``.zarr``."""
+    max_wait: float = 7200.0
+    """Seconds for which a run waits for an order; past them the order is remembered, and the next run goes on."""
+    cleanup: bool = True
+    """Whether downloaded archives are removed once the cache is complete."""
+    force: bool = False
+    """Whether it is ordered and fetched anew although the cache is good."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A whole configuration, resolved and checked."""
 
@@ -182,6 +201,8 @@ class Case:
     """Every region of ``grid_mappings``."""
     storage: StorageSpec
     """Where cubes are written."""
+    preloads: tuple[PreloadSpec, ...] = ()
+    """What has to be fetched first: what ``preload_datasets`` names, and what else the datasets need of such stores."""
     dask: DaskSpec = DaskSpec()
     """What computes."""
     warnings: tuple[str, ...] = ()
