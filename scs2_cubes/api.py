@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scs2_cubes.config import load_case
+from scs2_cubes.config.problems import nearest
 from scs2_cubes.core.grid import Lattice
-from scs2_cubes.core.specification import Case, DatasetSpec
+from scs2_cubes.core.specification import Case, DatasetSpec, StoreSpec
 from scs2_cubes.errors import ConfigurationError, CubeIdentityError
 from scs2_cubes.pipeline.cubes import store_of
 from scs2_cubes.storage import CubeStore
@@ -17,7 +18,7 @@ from scs2_cubes.storage import CubeStore
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["cube_store", "open_cube"]
+__all__ = ["cube_store", "open_cube", "source_store"]
 
 
 def open_cube(config: str | Path | Case | None, name: str, region: str | None = None) -> xr.Dataset:
@@ -47,6 +48,14 @@ def cube_store(case: Case, name: str, region: str | None = None) -> CubeStore:
         given = "several regions; say which" if region is None else f"no region {region!r}"
         raise ConfigurationError(f"{case.name}: dataset {name!r} has {given}: {', '.join(names) or 'native grid only'}")
     return store_of(case.storage, dataset, region)
+
+
+def source_store(case: Case, name: str) -> StoreSpec:
+    """The store ``name`` that is read from; no I/O. Raises ConfigurationError, naming the nearest, for another name."""
+    stores = {store.identifier: store for store in case.stores}
+    if name not in stores:
+        raise ConfigurationError(f"{case.name}: no data store {name!r} to read from; {nearest(name, stores)}")
+    return stores[name]
 
 
 def _require_grid(cube: xr.Dataset, lattice: Lattice, url: str) -> None:

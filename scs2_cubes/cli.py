@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+_FAILED, _MISUSED, _INTERRUPTED, _TERMINATED = 1, 2, 130, 143
 _DEMO_PORT = 8765
 _FILE_WIDTH = 200
 _CONFIG_HELP = "Configuration file; default: $SCS2_CONFIG, else configs/scs2.yml."
@@ -77,12 +80,12 @@ def demo(root: Path, path: Path | None, port: int, *, serve: bool, ui: bool) -> 
     """Make the demonstration's cubes from embedded sources with synthetic data, on this computer alone."""
     from scs2_cubes.demo.server import DemoServer  # noqa: PLC0415  (see the module's docstring)
 
-    with DemoServer(port) as server:
-        os.environ["SCS2_DEMO_URL"] = server.url
-        os.environ["SCS2_DEMO_ROOT"] = str(root)
+    with DemoServer(port) as server, _service_key(server) as key:
+        settings = {"SCS2_DEMO_URL": server.url, "SCS2_DEMO_CLMS_CREDENTIALS": str(key)}
+        os.environ.update(settings, SCS2_DEMO_ROOT=str(root))
         config = path or _demo_config()
         if serve:
-            return _serve(server, config)
+            return _serve(server, config, settings)
         case = load_case(config)
         status = _run_case(case, (), (), verbose=False)
         if ui:
@@ -142,13 +145,14 @@ def check(path: Path | None, *, online: bool) -> int:
     console = _console()
     for warning in case.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
-    problems = _check_online(case) if online else []
+    problems = _online_problems(case) if online else []
     for problem in problems:
         _say_error(problem)
     if not problems:
+        partitions = sum(len(dataset.partition_keys) for dataset in case.datasets)
         console.print(
-            f"{case.name}: {len(case.datasets)} datasets, {len(case.regions)} regions, "
-            f"{sum(len(dataset.partition_keys) for dataset in case.datasets)} partitions: no problem found",
+            f"{case.name}: {len(case.datasets)} datasets, {len(case.regions)} regions, {partitions} partitions, "
+            f"{len(case.preloads)} preloads: no problem found",
             highlight=False,
             markup=False,
         )
@@ -168,11 +172,79 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=1))
 
 
+@commands.group()
+def sources() -> None:
+    """Look at what the sources have on offer."""
+
+
+@sources.command("list")
+@click.argument("store")
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+def list_ids(store: str, path: Path | None) -> int:
+    """Print the data ids of STORE, one of the configuration's data_stores. Asks the network."""
+    return _print_ids(store, (), path)
+
+
+@sources.command()
+@click.argument("store")
+@click.argument("words", nargs=-1, required=True)
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+def search(store: str, words: tuple[str, ...], path: Path | None) -> int:
+    """Print the data ids of STORE that hold all WORDS, whatever their case. Exit code 1 if there is none."""
+    return _print_ids(store, words, path)
+
+
+@commands.group()
+def cache() -> None:
+    """Look at what was fetched before it could be read, and make room."""
+
+
+@cache.command("list")
+@click.argument("store", required=False)
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+def list_entries(store: str | None, path: Path | None) -> None:
+    """Tell what lies in the caches, or in that of STORE: complete or not, how large, and where."""
+    from scs2_cubes.api import source_store  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.caches import cache_table, entries_of, has_cache  # noqa: PLC0415  (see the docstring)
+
+    case = load_case(path)
+    stores = [source_store(case, store)] if store else [one for one in case.stores if has_cache(one)]
+    entries = [(one.identifier, entry) for one in stores for entry in entries_of(one)]
+    if entries:
+        _console().print(cache_table(entries))
+    else:
+        click.echo("nothing is cached")
+
+
+@cache.command()
+@click.argument("store")
+@click.argument("data_id", required=False)
+@click.option("--config", "path", type=click.Path(path_type=Path), help=_CONFIG_HELP)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def clear(store: str, data_id: str | None, path: Path | None, *, yes: bool) -> int:
+    """Remove what was fetched from STORE, all of it or that of DATA_ID. Cubes stay; fetching again may take hours."""
+    from scs2_cubes.api import source_store  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.caches import clear_entries, entries_of  # noqa: PLC0415  (see the module's docstring)
+
+    spec = source_store(load_case(path), store)
+    entries = entries_of(spec, data_id)
+    names = ", ".join(dict.fromkeys(entry.data_id for entry in entries))
+    if not entries:
+        click.echo("nothing is cached")
+        return 0
+    if not yes and not _agreed(f"Remove {names} from the cache of {store}?"):
+        _say_error("nothing was removed; --yes removes without asking")
+        return _FAILED
+    click.echo(f"removed {names}: {clear_entries(spec, entries):,} bytes are free now")
+    return 0
+
+
 def _run_case(case: Case, datasets: Sequence[str], regions: Sequence[str], *, verbose: bool) -> int:
     from scs2_cubes.orchestration.instance import open_instance  # noqa: PLC0415  (see the module's docstring)
-    from scs2_cubes.orchestration.runs import run_due  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.orchestration.preloads import unread_preloads  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.orchestration.runs import PreloadOutcome, run_due  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.pipeline.due import select_datasets  # noqa: PLC0415  (see the module's docstring)
-    from scs2_cubes.report.outcomes import status_rows  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.outcomes import preload_row, status_rows  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.report.progress import TerminalProgress  # noqa: PLC0415  (see the module's docstring)
     from scs2_cubes.report.tables import status_table  # noqa: PLC0415  (see the module's docstring)
 
@@ -180,34 +252,52 @@ def _run_case(case: Case, datasets: Sequence[str], regions: Sequence[str], *, ve
     for warning in case.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     selection = select_datasets(case, datasets, regions)
+    # Whoever names datasets or regions means them alone.
+    preloads = () if datasets or regions else unread_preloads(case)
     level = "INFO" if verbose else "CRITICAL"
     rows: list[StatusRow] = []
     failed = False
     with open_instance(dagster_home(case)) as instance, TerminalProgress(console) as progress:
-        for outcome in run_due(case, instance, selection, progress=progress, log_level=level):
-            failed = failed or bool(outcome.failed)
-            rows += status_rows(case, outcome)
+        for outcome in run_due(case, instance, selection, preloads, progress=progress, log_level=level):
+            if isinstance(outcome, PreloadOutcome):
+                failed = failed or bool(outcome.message)
+                rows.append(preload_row(outcome))
+            else:
+                failed = failed or bool(outcome.failed)
+                rows += status_rows(case, outcome)
     console.print(status_table(rows))
-    if not failed and not any(row.status == "made" for row in rows):
+    if not failed and not any(row.status in {"made", "preloaded"} for row in rows):
         console.print("All current: nothing to do.")
     return _FAILED if failed else 0
 
 
-def _check_online(case: Case) -> list[str]:
-    """What the sources say against a configuration: ids that aren't there, regions outside, variables missing."""
-    from scs2_cubes.pipeline.cubes import describe_source, plan_partition  # noqa: PLC0415  (see the module's docstring)
+def _online_problems(case: Case) -> list[str]:
+    from scs2_cubes.report.sources import online_problems  # noqa: PLC0415  (see the module's docstring)
 
-    problems = []
-    for number, dataset in enumerate(case.datasets):
-        try:
-            native = describe_source(dataset)
-            for key in dataset.partition_keys:
-                plan_partition(dataset, case.storage, native, key)
-        except ConfigurationError:
-            raise
-        except Scs2CubesError as error:
-            problems.append(f"{case.name}: datasets[{number}] ({dataset.identifier}): {type(error).__name__}: {error}")
-    return problems
+    return list(online_problems(case))
+
+
+def _print_ids(store: str, words: Sequence[str], path: Path | None) -> int:
+    """Print data ids as they are found; exit code 1 where none is."""
+    from scs2_cubes.api import source_store  # noqa: PLC0415  (see the module's docstring)
+    from scs2_cubes.report.sources import matching_data_ids  # noqa: PLC0415  (see the module's docstring)
+
+    nothing = True
+    for data_id in matching_data_ids(source_store(load_case(path), store), words):
+        click.echo(data_id)
+        nothing = False
+    if nothing:
+        having = f" that has {' and '.join(words)} in it" if words else ""
+        _say_error(f"data store {store!r} offers no data id{having}")
+    return _FAILED if nothing else 0
+
+
+def _agreed(question: str) -> bool:
+    """Ask; no answer, from a script for example, is no."""
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        return False
 
 
 def _demo_config() -> Path:
@@ -221,11 +311,26 @@ def _demo_config() -> Path:
     raise ConfigurationError("configs/demo.yml isn't here; run this from the project's top level, or give --config")
 
 
-def _serve(server: DemoServer, config: Path) -> int:
+@contextmanager
+def _service_key(server: DemoServer) -> Iterator[Path]:
+    """A service key of the embedded CLMS, in a file that is removed when the block ends, by SIGTERM too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        with TemporaryDirectory(prefix="scs2-cubes-demo-") as folder:
+            key = Path(folder) / "clms-credentials.json"
+            server.clms.write_credentials(key)
+            yield key
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(server: DemoServer, config: Path, settings: Mapping[str, str]) -> int:
     click.echo(f"EO Forest catalogue: {server.catalogue_url}")
+    click.echo(f"CLMS: {server.clms.api_url}")
     click.echo("In another terminal:")
-    click.echo(f"  export SCS2_DEMO_URL={server.url} SCS2_CONFIG={config}")
-    click.echo("Ctrl-C ends it.")
+    exported = {**settings, "SCS2_CONFIG": str(config)}
+    click.echo(f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in exported.items())}")
+    click.echo("Ctrl-C ends it, and takes the key for CLMS away.")
     _wait_for_interrupt()
     return 0
 

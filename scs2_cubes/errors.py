@@ -28,6 +28,7 @@ passed through :func:`redact` before they reach a message.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 __all__ = [
@@ -54,6 +55,12 @@ __all__ = [
 ]
 
 
+#: Views of Plone, which begin with one or two of them: CLMS has ``/@search`` and ``/@@oauth2-token``.
+_VIEW = re.compile(r"/@@?[a-z][a-z0-9_-]*(?=/|$)")
+#: A host with or without a port.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]]+)(:[0-9]{0,5})?")
+
+
 def redact(url: str) -> str:
     """Return ``url`` without what may be secret in it: user, password, query and fragment."""
     try:
@@ -63,10 +70,10 @@ def redact(url: str) -> str:
         return "…"
     if not parts.netloc:
         return url
-    if "@" in parts.path:
+    host = parts.netloc.rpartition("@")[2]
+    if "@" in _VIEW.sub("", parts.path) or ("@" in parts.path and not _HOST.fullmatch(host)):
         # A password with an unescaped slash: what looks like the path holds the rest of it.
         return f"{parts.scheme}://…"
-    host = parts.netloc.rpartition("@")[2]
     query = "…" if parts.query else ""
     return urlunsplit((parts.scheme, host, parts.path, query, ""))
 

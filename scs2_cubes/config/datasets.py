@@ -11,6 +11,7 @@ from scs2_cubes.config.grids import GridChoice
 from scs2_cubes.config.models import OpenParams, SingleSource
 from scs2_cubes.config.problems import KeyPath, Problems
 from scs2_cubes.config.products import load_products, product_for
+from scs2_cubes.config.protocols import canonical_data_id
 from scs2_cubes.config.resampling import resample_spec
 from scs2_cubes.config.validation import Sections
 from scs2_cubes.config.variables import KnownVariables, known_variables, member_statistics, zero_values
@@ -66,17 +67,18 @@ def _dataset_spec(
     chunks = chunk_shape(cube.chunksize, grid, (*path, "chunksize"), problems)
     if grid is None or store is None:
         return None
+    data_id = canonical_data_id(store.protocol, cube.data_id)
     return DatasetSpec(
         identifier=cube.identifier,
         store=store,
-        data_id=cube.data_id,
+        data_id=data_id,
         regions=grid.regions,
         region_folders=grid.region_folders,
         product=product,
         time_range=(selection.time_range[0], selection.time_range[1]) if selection.time_range else None,
         variable_names=(names,) if isinstance(names, str) else names,
         zarr_format=cube.zarr_format,
-        description=f"{product.title if product else cube.identifier}: {cube.data_id} from {store.identifier}",
+        description=f"{product.title if product else cube.identifier}: {data_id} from {store.identifier}",
         bbox=(bbox[0], bbox[1], bbox[2], bbox[3]) if bbox else None,
         bbox_crs=selection.crs,
         processing=processing,

@@ -15,6 +15,7 @@ from scs2_cubes.config.grids import grid_choices
 from scs2_cubes.config.layout import report_layout
 from scs2_cubes.config.masking import literal_secrets
 from scs2_cubes.config.models import Document
+from scs2_cubes.config.preloads import preload_specs
 from scs2_cubes.config.problems import Problems, rendered
 from scs2_cubes.config.references import report_duplicates, report_store_references
 from scs2_cubes.config.regions import RegionGroup, region_groups
@@ -36,8 +37,8 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
     """Read and check a whole configuration. Reads the file, and the tables and functions that it names; no network.
 
     ``path`` defaults to ``${SCS2_CONFIG}``, then to ``configs/scs2.yml`` in the working directory; ``environ`` to the
-    process's environment. ``storage.root`` is relative to the working directory, all other paths to the file. Raises
-    ConfigurationError with one line for each problem of the file.
+    process's environment. ``storage.root`` and caches are relative to the working directory, all other paths to the
+    file. Raises ConfigurationError with one line for each problem of the file.
     """
     variables = os.environ if environ is None else environ
     name = os.fspath(path or variables.get(_PATH_VARIABLE) or _DEFAULT_PATH)
@@ -53,9 +54,10 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
     grids = grid_choices(sections, groups, problems)
     report_layout(sections, grids, problems)
     retry = retry_policy(sections.general, problems)
-    stores = store_specs(sections, folder, retry, problems)
-    datasets = dataset_specs(sections, grids, stores, folder, problems)
     storage = storage_spec(sections, Path.cwd(), problems)
+    stores = store_specs(sections, folder, Path.cwd(), storage, retry, problems)
+    datasets = dataset_specs(sections, grids, stores, folder, problems)
+    preloads = preload_specs(sections, stores, datasets, problems)
     dask = dask_spec(sections.general, sections.dask, problems)
     if problems or storage is None:
         problems.raise_all()
@@ -65,6 +67,7 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
         stores=tuple(stores.values()),
         regions=_all_regions(groups),
         storage=storage,
+        preloads=preloads,
         dask=dask,
         warnings=_warnings(raw),
     )

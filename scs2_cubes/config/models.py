@@ -45,6 +45,7 @@ __all__ = [
     "MultiSource",
     "OpenParams",
     "PreloadDataset",
+    "PreloadParams",
     "RegionTable",
     "Retry",
     "Section",
@@ -237,11 +238,14 @@ class DataStore(Section):
     identifier: Identifier
     """Name in this file."""
     store_id: Literal["stac", "file", "s3", "clms", "cciodp", "zenodo"]
-    """Protocol. ``stac`` for sources and ``file`` for the storage are supported yet."""
+    """Protocol. ``stac``, ``clms`` and ``cciodp`` for sources, and ``file`` for the storage are supported yet."""
     store_params: Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)] = {}
     """The protocol's own. ``stac``: ``url`` (a local path is relative to this file); extension: ``href_rewrite``,
-    {prefix: replacement} for links. ``file`` as storage: ``root``, relative to the working directory, default
-    ``data``."""
+    {prefix: replacement} for links. ``clms``: ``credentials`` (a JSON file relative to this one, or the JSON text);
+    extensions: ``api_url``, ``href_rewrite`` and ``cache``, a folder relative to the working directory or a URL,
+    default: in ``.cache`` below the storage. ``cciodp``: ``endpoint_url``, ``endpoint_description_url``; extensions:
+    ``max_connections``, ``href_rewrite`` and ``cache``. ``file`` as storage: ``root``, relative to the working
+    directory, default ``data``."""
 
 
 class Bounded(Section):
@@ -274,15 +278,31 @@ class RegionTable(Section):
     """Pixels of a chunk; a pair is x, y."""
 
 
+class PreloadParams(Section):
+    """How to wait for an order, and what to keep of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    max_wait: Annotated[Number, Field(ge=0)] = 7200.0
+    """Extension: seconds for which a run waits for an order; past them the order is remembered, and the next run goes
+    on waiting for it."""
+    cleanup: bool = True
+    """Whether downloaded archives are removed once the cache is complete."""
+    blocking: bool = True
+    """Accepted; has no effect: a run always waits for its order. ``false`` is refused."""
+    silent: bool = False
+    """Accepted; has no effect: a run always tells of its progress."""
+
+
 class PreloadDataset(Section):
-    """Queued or archived data to fetch first. Not supported yet."""
+    """Queued or archived data to order and fetch first; only of ``clms`` stores."""
 
     store: str
     """Which of ``data_stores``."""
-    data_ids: Annotated[tuple[Identifier, ...], Field(min_length=1)]
-    """Which of the store's datasets, without ``.zarr``."""
-    preload_params: dict[str, Any] | None = None
-    """The protocol's own."""
+    data_ids: OneOrSeveral[Identifier]
+    """Which of the store's datasets, with or without ``.zarr``."""
+    preload_params: PreloadParams | None = None
+    """How to wait for an order, and what to keep of it."""
 
 
 class GdalHttp(Section):
@@ -315,7 +335,7 @@ class General(Section):
     visualize: bool = True
     """Accepted; has no effect yet."""
     force_preload: bool | None = None
-    """Accepted; has no effect as long as ``preload_datasets`` isn't supported."""
+    """Whether datasets are ordered and fetched anew although they lie in the cache."""
     dask_scheduler: (
         Literal["threads", "threading", "processes", "multiprocessing", "single-threaded", "sync", "synchronous"] | None
     ) = None
@@ -368,7 +388,7 @@ class Document(Section):
     grid_mappings: Annotated[tuple[GridMapping, ...], BeforeValidator(absent_as_empty)] = ()
     """The regions."""
     preload_datasets: Annotated[tuple[PreloadDataset, ...], BeforeValidator(absent_as_empty)] = ()
-    """What has to be fetched first. Not supported yet."""
+    """What has to be fetched first; what ``datasets`` need of ``clms`` stores is, even if it isn't named here."""
     general: General | None = None
     """What holds for the whole run."""
     dask: Dask | None = None

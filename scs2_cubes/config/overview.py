@@ -10,7 +10,7 @@ from typing import Any
 from scs2_cubes.config.load import load_case
 from scs2_cubes.config.masking import masked, without_secrets
 from scs2_cubes.core.grid import Region
-from scs2_cubes.core.specification import Case, DatasetSpec, FunctionSpec, ResampleSpec, StoreSpec
+from scs2_cubes.core.specification import Case, DatasetSpec, FunctionSpec, PreloadSpec, ResampleSpec, StoreSpec
 
 __all__ = ["describe", "effective"]
 
@@ -34,7 +34,11 @@ def describe(case: Case) -> dict[str, Any]:
             "datasets": [_dataset(dataset) for dataset in case.datasets],
             "data_stores": [_storage(case), *(_store(store) for store in case.stores)],
             "grid_mappings": [_region(region) for region in case.regions],
-            "general": {"retry": asdict(retry) if retry else None},
+            "preload_datasets": [_preload(preload) for preload in case.preloads],
+            "general": {
+                "force_preload": any(preload.force for preload in case.preloads),
+                "retry": asdict(retry) if retry else None,
+            },
             "dask": asdict(case.dask),
             "warnings": list(case.warnings),
         }
@@ -109,11 +113,20 @@ def _storage(case: Case) -> dict[str, Any]:
 
 def _store(store: StoreSpec) -> dict[str, Any]:
     params = {key: without_secrets(value) if isinstance(value, str) else value for key, value in store.params.items()}
+    cache = {"cache": without_secrets(store.cache.root)} if store.cache else {}
     rewrite = {without_secrets(prefix): without_secrets(replacement) for prefix, replacement in store.href_rewrite}
     return {
         "identifier": store.identifier,
         "store_id": store.protocol,
-        "store_params": {**params, "href_rewrite": rewrite},
+        "store_params": {**params, "href_rewrite": rewrite, **cache},
+    }
+
+
+def _preload(preload: PreloadSpec) -> dict[str, Any]:
+    return {
+        "store": preload.store.identifier,
+        "data_ids": [preload.data_id],
+        "preload_params": {"max_wait": preload.max_wait, "cleanup": preload.cleanup},
     }
 
 

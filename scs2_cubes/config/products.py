@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -20,6 +21,8 @@ from scs2_cubes.core.variables import Kind, LegendEntry, Product, Variable
 __all__ = ["is_storable", "load_products", "parse_product", "product_for"]
 
 _PACKAGE = "scs2_cubes.products"
+#: In a variable's name: what the data id has after its last ``|``, for archives that name variables after files.
+_FILE = "{file}"
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -34,7 +37,7 @@ class _Variable(Section):
     # NaN is the usual fill of floats.
     model_config = ConfigDict(allow_inf_nan=True)
 
-    name: _Name
+    name: Annotated[str, Field(pattern=r"^([^{}]+|\{file\})$")]
     kind: Literal["categorical", "continuous", "standard_deviation", "ensemble"]
     dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
     fill: float
@@ -80,10 +83,14 @@ def load_products() -> tuple[Product, ...]:
 
 
 def product_for(data_id: str, products: Iterable[Product]) -> Product | None:
-    """The first product one of whose patterns matches ``data_id``; None where none does. Case counts."""
+    """The first product one of whose patterns matches ``data_id``; None where none does. Case counts.
+
+    A variable that is described as ``{file}`` gets its name from the data id: the part after the last ``|``, without
+    ``.zarr``.
+    """
     for product in products:
         if any(fnmatchcase(data_id, pattern) for pattern in product.data_ids):
-            return product
+            return _named(product, data_id.rpartition("|")[2].removesuffix(".zarr"))
     return None
 
 
@@ -108,6 +115,13 @@ def parse_product(identifier: str, text: str) -> Product:
         references=model.references,
         citation=model.citation,
     )
+
+
+def _named(product: Product, file: str) -> Product:
+    variables = tuple(
+        replace(variable, name=file) if variable.name == _FILE else variable for variable in product.variables
+    )
+    return replace(product, variables=variables)
 
 
 def _variable(model: _Variable) -> Variable:

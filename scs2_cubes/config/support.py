@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scs2_cubes.config.models import OpenParams
+from scs2_cubes.config.models import OpenParams, PreloadParams
 from scs2_cubes.config.problems import KeyPath, Problems, nearest
+from scs2_cubes.config.protocols import PROTOCOLS
 from scs2_cubes.config.references import STORAGE
 from scs2_cubes.config.validation import Sections
 
@@ -20,18 +21,20 @@ _REFUSED_KEYS: Mapping[str, str] = {
     "datasets[].variables": "a cube from several sources",
     "datasets[].temporal_resample_params": "resampling in time",
     "datasets[].xr_merge_params": "merging several sources",
-    "preload_datasets[]": "preloading",
 }
 #: Key path → value → what isn't supported yet.
 _REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
     "datasets[].format_id": {"netcdf": "the format netcdf", "levels": "the format levels"},
 }
 #: What can be a source, what can be the storage, and the parameters of each that have an effect.
-_SOURCES: Mapping[str, frozenset[str]] = {"stac": frozenset({"url", "href_rewrite"})}
+_SOURCES: Mapping[str, frozenset[str]] = {name: protocol.parameters for name, protocol in PROTOCOLS.items()}
 _STORAGES: Mapping[str, frozenset[str]] = {"file": frozenset({"root"})}
 _OPEN_PARAMS = frozenset(OpenParams.model_fields)
 #: Parameters of stores in the schema that people have.
 _OTHER_OPEN_PARAMS = frozenset({"spatial_res", "point", "bbox_width", "tile_size"})
+_PRELOAD_PARAMS = frozenset(PreloadParams.model_fields)
+#: Parameters of preloads in the schema that people have.
+_OTHER_PRELOAD_PARAMS = frozenset({"tile_size"})
 
 
 def report_unsupported(values: Mapping[str, Any], sections: Sections, problems: Problems) -> None:
@@ -45,7 +48,13 @@ def report_unsupported(values: Mapping[str, Any], sections: Sections, problems: 
                 problems.add(path, f"{refused[value]} isn't supported yet; only zarr is")
     _report_stores(sections, problems)
     for path, params in _matches(values, ["datasets", "[]", "open_params"]):
-        _report_open_params(path, params, problems)
+        _report_params(path, params, _OPEN_PARAMS, _OTHER_OPEN_PARAMS, problems)
+    for path, params in _matches(values, ["preload_datasets", "[]", "preload_params"]):
+        _report_params(path, params, _PRELOAD_PARAMS, _OTHER_PRELOAD_PARAMS, problems)
+    for index, entry in sections.preload_datasets.items():
+        if entry.preload_params and not entry.preload_params.blocking:
+            text = "false isn't supported: a run waits for its order, at most for max_wait seconds. Leave it out"
+            problems.add(("preload_datasets", index, "preload_params", "blocking"), text)
 
 
 def _matches(values: Any, pattern: list[str], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
@@ -65,9 +74,9 @@ def _report_stores(sections: Sections, problems: Problems) -> None:
         path: KeyPath = ("data_stores", index)
         role, supported = (STORAGE, _STORAGES) if store.identifier == STORAGE else ("source", _SOURCES)
         if store.store_id not in supported:
-            only = ", ".join(supported)
+            only = ", ".join(sorted(supported))
             shown = problems.shown((*path, "store_id"))
-            problems.add((*path, "store_id"), f"{shown} isn't supported yet as {role}; only {only} is")
+            problems.add((*path, "store_id"), f"{shown} isn't supported yet as {role}; supported: {only}")
             continue
         known = supported[store.store_id]
         for key in store.store_params:
@@ -76,10 +85,13 @@ def _report_stores(sections: Sections, problems: Problems) -> None:
                 problems.add((*path, "store_params", key), text)
 
 
-def _report_open_params(path: KeyPath, params: object, problems: Problems) -> None:
+def _report_params(
+    path: KeyPath, params: object, known: frozenset[str], others: frozenset[str], problems: Problems
+) -> None:
+    """Report keys that aren't ``known``; ``others``: those that the schema has, and that can't be done yet."""
     for key in params if isinstance(params, dict) else ():
-        if key in _OTHER_OPEN_PARAMS:
-            problems.add((*path, key), f"isn't supported yet; supported: {', '.join(sorted(_OPEN_PARAMS))}")
-        elif key not in _OPEN_PARAMS:
-            hint = nearest(key, _OPEN_PARAMS | _OTHER_OPEN_PARAMS)
+        if key in others:
+            problems.add((*path, key), f"isn't supported yet; supported: {', '.join(sorted(known))}")
+        elif key not in known:
+            hint = nearest(key, known | others)
             problems.add((*path, key), f"unknown parameter, or not supported yet; {hint}")

@@ -34,6 +34,12 @@ _DESCRIPTIONS = {
     Method.FIRST: "first source pixel with a value under the footprint, row by row",
     Method.LAST: "last source pixel with a value under the footprint, row by row",
 }
+#: What a standard deviation's method takes for granted; the others interpolate or average it as a field.
+_ERROR_MODELS = {
+    Method.COPY: "none is needed: the source's pixels are the cube's pixels",
+    Method.NEAREST: "none is needed: each pixel is one of the source's",
+    Method.STD_INDEPENDENT: "independent from one source pixel to the next",
+}
 
 
 def layer_attributes(
@@ -58,6 +64,8 @@ def layer_attributes(
     attrs["resampling_direction"] = _direction(method, coarsening=coarsening)
     if variable.valid_range is not None:
         attrs["valid_min"], attrs["valid_max"] = (_stored(limit, variable) for limit in variable.valid_range)
+    if variable.kind is Kind.STANDARD_DEVIATION:
+        attrs["error_model"] = _ERROR_MODELS.get(method, "fully correlated from one source pixel to the next")
     if variable.kind is Kind.CATEGORICAL:
         attrs |= _flags(variable, source)
     if statistic is not None:

@@ -37,14 +37,18 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an array store can be read, and how: an fsspec URL with its options, for workers."""
+    """Where arrays can be read, and how: an fsspec URL with its options, for workers."""
 
     url: str
     """``https://…``, ``file://…``, an absolute path, later ``s3://…``."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """fsspec storage options; never printed."""
+    """fsspec storage options, or for another form what its reader wants to know; never printed."""
     retry: RetryPolicy = RetryPolicy()
     """Policy for every request."""
+    form: str = "zarr"
+    """What lies there, which says who reads it: ``zarr``, or ``windows`` of a portal in a cache."""
+    complete: bool = False
+    """Whether every chunk is stored, so that one which isn't there is an error and never fill."""
 
     def __repr__(self) -> str:
         # Options and address may hold credentials, and clusters log what their tasks are given.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from scs2_cubes.core.grid import Partition, Region, partitions_of
 from scs2_cubes.core.native import RetryPolicy
 from scs2_cubes.core.variables import Product, Statistic
+from scs2_cubes.errors import redact
 
 __all__ = [
     "NATIVE_PARTITION",
@@ -37,7 +38,8 @@ class StorageSpec:
     """fsspec storage options; may hold secrets, so they're never printed."""
 
     def __repr__(self) -> str:
-        return f"StorageSpec({self.root!r})"
+        # A URL may hold a password, and clusters log what their tasks are given.
+        return f"StorageSpec({redact(self.root)!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scs2_cubes.demo import disturbance, world
 
-__all__ = ["PIXEL_AREA", "YEAR", "aboveground_biomass", "cover", "fertility", "height", "stand_age"]
+__all__ = ["PIXEL_AREA", "SEED_FERTILITY", "YEAR", "aboveground_biomass", "cover", "fertility", "height", "stand_age"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,7 +31,7 @@ _COVER: Final = (95.0, 6.0)
 #: 1 Mg/ha is 1000 kg on 10 000 m².
 _KG_PER_PIXEL: Final = PIXEL_AREA * 1_000.0 / 10_000.0
 
-_SEED_FERTILITY: Final = 9_000
+SEED_FERTILITY: Final = 9_000
 
 
 def stand_age(x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -48,7 +48,7 @@ def stand_age(x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 def fertility(x: npt.ArrayLike, y: npt.ArrayLike, edition: int = 1) -> Floats:
     """Factor between 0.8 and 1.2 by which a site exceeds the average; it alone changes with the edition."""
-    return 0.8 + 0.4 * world.noise(x, y, 700.0, 2, _SEED_FERTILITY + world.SEED_EDITION * (edition - 1))
+    return 0.8 + 0.4 * world.noise(x, y, 700.0, 2, SEED_FERTILITY + world.SEED_EDITION * (edition - 1))
 
 
 def aboveground_biomass(age: npt.ArrayLike, site: Floats) -> Floats:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from scs2_cubes.demo import world
 
-__all__ = ["FIRE", "FIRST_YEAR", "HARVEST", "NONE", "WIND_OR_BARK_BEETLE", "agent", "latest_year"]
+__all__ = ["FIRE", "FIRST_YEAR", "HARVEST", "NONE", "WIND_OR_BARK_BEETLE", "Patch", "agent", "latest_year", "patches"]
 
 NONE: Final = 0
 WIND_OR_BARK_BEETLE: Final = 1
@@ -56,7 +56,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class _Patch:
+class Patch:
     """A rectangle where trees were felled, otherwise an ellipse; axes run along x and y."""
 
     x: float
@@ -79,7 +79,7 @@ def agent(x: npt.ArrayLike, y: npt.ArrayLike, year: int, edition: int = 1) -> np
     row of cells the eastern one's.
     """
     x, y, out = _prepare(x, y)
-    for patch in _patches(x, y, year, edition):
+    for patch in patches(x, y, year, edition):
         _paint(out, x, y, patch, patch.agent)
     return out
 
@@ -88,7 +88,7 @@ def latest_year(x: npt.ArrayLike, y: npt.ArrayLike, until: int, edition: int = 1
     """Year of the latest disturbance up to and including ``until``, of the broadcast shape; 0 where there was none."""
     x, y, out = _prepare(x, y)
     for year in range(FIRST_YEAR, until + 1):
-        for patch in _patches(x, y, year, edition):
+        for patch in patches(x, y, year, edition):
             _paint(out, x, y, patch, year)
     return out
 
@@ -98,7 +98,7 @@ def _prepare(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats, npt.ND
     return x, y, np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=np.int16)
 
 
-def _patches(x: Floats, y: Floats, year: int, edition: int) -> Iterator[_Patch]:
+def patches(x: Floats, y: Floats, year: int, edition: int) -> Iterator[Patch]:
     """Patches of a year that may reach one of the points, by rows of cells from the south, in each from the west."""
     cols, rows = np.meshgrid(_cells(x), _cells(y))
     seed = _SEED + _DRAWS * (year - FIRST_YEAR) + world.SEED_EDITION * (edition - 1)
@@ -112,7 +112,7 @@ def _patches(x: Floats, y: Floats, year: int, edition: int) -> Iterator[_Patch]:
     half_height = half_width * (_FLATTEST + aspect)
     described = ((cols + right) * _CELL, (rows + up) * _CELL, half_width, half_height, agents)
     for values in zip(*(column.tolist() for column in described), strict=True):
-        yield _Patch(*values)
+        yield Patch(*values)
 
 
 def _cells(coordinate: Floats) -> npt.NDArray[np.int64]:
@@ -121,7 +121,7 @@ def _cells(coordinate: Floats) -> npt.NDArray[np.int64]:
     return np.arange(first, last + 1)
 
 
-def _paint(out: npt.NDArray[np.int16], x: Floats, y: Floats, patch: _Patch, value: int) -> None:
+def _paint(out: npt.NDArray[np.int16], x: Floats, y: Floats, patch: Patch, value: int) -> None:
     block: Any = ...
     if x.shape == (1, x.size) and y.shape == (y.size, 1):
         # On a mesh only few rows and columns are near, which makes this a hundred times faster.

@@ -18,11 +18,13 @@ class Request:
     """One request and how it was answered."""
 
     method: str
-    """GET, HEAD."""
+    """GET, HEAD, POST, DELETE."""
     path: str
     """Decoded URL path."""
     status: int
     """Status code of the answer."""
+    query: str = ""
+    """Query string without its question mark, as it was sent."""
 
 
 class RequestLog:

@@ -18,7 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 from scs2_cubes.demo.answers import Answer, error_answer
 from scs2_cubes.demo.catalogue import Catalogue
+from scs2_cubes.demo.clms_service import ClmsService
 from scs2_cubes.demo.faults import FaultTable
+from scs2_cubes.demo.portal_archive import Portal
+from scs2_cubes.demo.portal_service import SEARCH_PATH, PortalService
 from scs2_cubes.demo.request_log import Request, RequestLog
 from scs2_cubes.demo.services import CatalogueService, HttpRequest, Service
 from scs2_cubes.demo.stac import BUCKET, ORIGIN
@@ -40,8 +43,10 @@ class DemoServer:
     def __init__(self, port: int = 0, latency: float = 0.0, catalogue: Catalogue | None = None) -> None:
         """``port`` 0 lets the system choose; ``latency`` delays every answer, in seconds."""
         self.catalogue = catalogue or Catalogue()
+        self.clms = ClmsService(lambda: self.url)
+        self.portal = Portal()
         #: Asked in this order; the first that answers has the path.
-        self.services: tuple[Service, ...] = (CatalogueService(self.catalogue),)
+        self.services: tuple[Service, ...] = (self.clms, PortalService(self.portal), CatalogueService(self.catalogue))
         self.faults = FaultTable(latency)
         self.requests = RequestLog()
         self._port = port
@@ -97,7 +102,11 @@ class DemoServer:
 def serve(port: int = 0) -> tuple[DemoServer, Mapping[str, str]]:
     """Start a server that goes on until it is stopped; return it with its addresses by the names of the services."""
     server = DemoServer(port).start()
-    return server, {"EO Forest catalogue": server.catalogue_url}
+    return server, {
+        "EO Forest catalogue": server.catalogue_url,
+        "CLMS": server.clms.api_url,
+        "ESA CCI portal": f"{server.url}{SEARCH_PATH}",
+    }
 
 
 class _HttpServer(ThreadingHTTPServer):
@@ -178,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         if http.stopping.is_set():
             self.close_connection = True
             return
-        http.demo.requests.add(Request(self.command, request.path, given.status))
+        http.demo.requests.add(Request(self.command, request.path, given.status, request.query))
         self._send(given, send_body=send_body)
 
     def _request(self) -> HttpRequest:
@@ -195,8 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(given.status)
         for name, value in given.headers.items():
             self.send_header(name, value)
-        # There its meaning would be another one, the length of the object that isn't sent: RFC 9110, section 8.6.
-        if given.status != HTTPStatus.NOT_MODIFIED:
+        # With 304 its meaning would be another one, the length of the object that isn't sent, and with 204 it is
+        # forbidden: RFC 9110, section 8.6.
+        if given.status not in {HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT}:
             self.send_header("Content-Length", str(given.content_length))
         self.end_headers()
         if send_body:

@@ -17,12 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "COAST_SWING",
+    "COAST_X",
+    "COVER_THRESHOLD",
     "GENUS_NODATA",
     "GENUS_NO_TREES",
+    "LAKE_THRESHOLD",
     "MAX_AGE",
     "MIN_AGE",
     "REFERENCE_YEAR",
+    "SEED_AGE",
+    "SEED_COAST",
+    "SEED_COVER",
     "SEED_EDITION",
+    "SEED_LAKE",
+    "SEED_ROTATION",
     "age",
     "age_of_members",
     "forest",
@@ -45,24 +54,24 @@ MAX_AGE: Final = 300
 REFERENCE_YEAR: Final = 2020
 
 #: Mean easting of the coast and how far it wanders to either side, in metres.
-_COAST_X: Final = 3_429_500.0
-_COAST_SWING: Final = 6_000.0
+COAST_X: Final = 3_429_500.0
+COAST_SWING: Final = 6_000.0
 
 #: Thresholds in units of the noise. They leave about two thirds of the land under trees.
-_COVER_THRESHOLD: Final = 0.43
-_LAKE_THRESHOLD: Final = 0.76
+COVER_THRESHOLD: Final = 0.43
+LAKE_THRESHOLD: Final = 0.76
 
 #: Upper bounds of the noise for each genus code but the last: larches and spruces are rare, pines dominate.
 _GENUS_BOUNDS: Final = (0.30, 0.38, 0.44, 0.56, 0.63, 0.69)
 _GENUS_CODES: Final = (0, 3, 4, 2, 6, 5, 1)
 
 # One number for each field of noise, far enough apart for octaves and members.
-_SEED_COAST: Final = 1_000
-_SEED_COVER: Final = 2_000
-_SEED_LAKE: Final = 3_000
+SEED_COAST: Final = 1_000
+SEED_COVER: Final = 2_000
+SEED_LAKE: Final = 3_000
 _SEED_GENUS: Final = 4_000
-_SEED_AGE: Final = 5_000
-_SEED_ROTATION: Final = 6_000
+SEED_AGE: Final = 5_000
+SEED_ROTATION: Final = 6_000
 _SEED_MEMBER: Final = 7_000
 
 #: What a further edition adds to the seeds of its own layer, never to those of the forest's extent.
@@ -72,14 +81,14 @@ SEED_EDITION: Final = 100_000
 def sea(x: npt.ArrayLike, y: npt.ArrayLike) -> Bools:
     """True where there is sea: west of a winding coast."""
     x = np.asarray(x, dtype=np.float64)
-    swing = noise(x, y, 16_000.0, 3, _SEED_COAST) - 0.5
-    return np.asarray(x + 2 * _COAST_SWING * swing < _COAST_X)
+    swing = noise(x, y, 16_000.0, 3, SEED_COAST) - 0.5
+    return np.asarray(x + 2 * COAST_SWING * swing < COAST_X)
 
 
 def forest(x: npt.ArrayLike, y: npt.ArrayLike) -> Bools:
     """True where there are trees: on land, but for clearings and lakes. The same in every edition of every product."""
-    cover = noise(x, y, 3_200.0, 4, _SEED_COVER) > _COVER_THRESHOLD
-    lake = noise(x, y, 4_000.0, 1, _SEED_LAKE) > _LAKE_THRESHOLD
+    cover = noise(x, y, 3_200.0, 4, SEED_COVER) > COVER_THRESHOLD
+    lake = noise(x, y, 4_000.0, 1, SEED_LAKE) > LAKE_THRESHOLD
     return np.asarray(cover & ~lake & ~sea(x, y))
 
 
@@ -98,10 +107,10 @@ def age(x: npt.ArrayLike, y: npt.ArrayLike, year: int, edition: int = 1) -> Floa
     there was an older one of 40 to 160 years.
     """
     shift = SEED_EDITION * (edition - 1)
-    field = np.clip((noise(x, y, 1_800.0, 3, _SEED_AGE + shift) - 0.15) / 0.7, 0.0, 1.0)
+    field = np.clip((noise(x, y, 1_800.0, 3, SEED_AGE + shift) - 0.15) / 0.7, 0.0, 1.0)
     now = MIN_AGE + (MAX_AGE - MIN_AGE) * field * field * field
     then = now - (REFERENCE_YEAR - year)
-    before = 40.0 + 120.0 * noise(x, y, 900.0, 1, _SEED_ROTATION + shift) + then
+    before = 40.0 + 120.0 * noise(x, y, 900.0, 1, SEED_ROTATION + shift) + then
     return np.asarray(np.clip(np.where(then >= MIN_AGE, then, before), MIN_AGE, MAX_AGE))
 
 

@@ -1,4 +1,7 @@
-"""Assets: a probe for each source, a partitioned asset for each cube. What a cube is, is pipeline's business."""
+"""Assets: a probe for each source that is read where it is, a partitioned asset for each cube.
+
+What a cube is, is pipeline's business; what is fetched first is in ``preloads``.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,8 +18,8 @@ from scs2_cubes.orchestration.partitions import partitions_definition
 from scs2_cubes.orchestration.provenance import cube_key, cube_tags, op_name, report_source, source_key
 from scs2_cubes.orchestration.resources import DaskResource, ProgressSink
 from scs2_cubes.pipeline.compute import Compute
-from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
-from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
+from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition, window_fetch
+from scs2_cubes.pipeline.materialize import Fetch, materialize_partition, prepare_cube
 from scs2_cubes.pipeline.plan import specification_version
 from scs2_cubes.sources import open_source
 from scs2_cubes.storage import sweep
@@ -25,8 +28,9 @@ __all__ = ["cube_assets", "source_assets"]
 
 
 def source_assets(case: Case) -> list[dg.AssetsDefinition]:
-    """One probe for each (store, data id) that some dataset reads."""
-    firsts = {source_key(dataset): dataset for dataset in reversed(case.datasets)}
+    """One probe for each (store, data id) that some dataset reads where it is: what is preloaded has its own asset."""
+    preloaded = {source_key(preload) for preload in case.preloads}
+    firsts = {key: dataset for dataset in reversed(case.datasets) if (key := source_key(dataset)) not in preloaded}
     return [_source_asset(dataset) for dataset in firsts.values()]
 
 
@@ -118,10 +122,11 @@ class _CubeRun:
         sweep(self._storage)
         native = describe_source(self._dataset)
         report_source(self._context, self._dataset, native.version)
+        fetch = window_fetch(self._dataset, native, self._tell)
         failures: dict[str, Exception] = {}
         for key in wanted:
             try:
-                self._materialize_one(plan_partition(self._dataset, self._storage, native, key), compute)
+                self._materialize_one(plan_partition(self._dataset, self._storage, native, key), compute, fetch)
             except ConfigurationError:
                 # True of every partition: waiting for an absent scheduler once is enough.
                 raise
@@ -132,11 +137,15 @@ class _CubeRun:
         if failures:
             raise _summary(self._dataset.identifier, failures, wanted) from next(iter(failures.values()))
 
-    def _materialize_one(self, planned: PlannedPartition, compute: Compute) -> None:
+    def _tell(self, line: str) -> None:
+        self._context.log.info(line)
+        self._progress.tell(line)
+
+    def _materialize_one(self, planned: PlannedPartition, compute: Compute, fetch: Fetch | None) -> None:
         key = planned.partition.key
         prepare_cube(planned.plan, planned.store)
         listener = self._progress.listener(self._context.log, f"{self._dataset.identifier} {key}")
-        report = materialize_partition(planned.plan, planned.partition, planned.store, compute, listener)
+        report = materialize_partition(planned.plan, planned.partition, planned.store, compute, listener, fetch)
         self._context.log.info(f"{self._dataset.identifier} {key}: {report.made} tiles made, {report.kept} kept")
         self._context.log_event(
             dg.AssetMaterialization(

@@ -10,6 +10,7 @@ import dagster as dg
 from scs2_cubes.core.specification import Case
 from scs2_cubes.orchestration.assets import cube_assets, source_assets
 from scs2_cubes.orchestration.io_managers import CubeIOManager
+from scs2_cubes.orchestration.preloads import preload_assets
 from scs2_cubes.orchestration.resources import DaskResource, LogProgress
 
 __all__ = ["build_definitions"]
@@ -18,7 +19,7 @@ __all__ = ["build_definitions"]
 def build_definitions(case: Case, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Assets and resources for ``case``; ``resource_overrides`` replace resources by name, for tests and the shell."""
     return dg.Definitions(
-        assets=[*source_assets(case), *cube_assets(case)],
+        assets=[*source_assets(case), *preload_assets(case), *cube_assets(case)],
         resources={
             "dask": DaskResource.from_spec(case.dask),
             "cubes": CubeIOManager(case),

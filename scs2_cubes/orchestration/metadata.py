@@ -8,6 +8,7 @@ import dagster as dg
 
 from scs2_cubes.pipeline.materialize import PartitionReport
 from scs2_cubes.pipeline.plan import CubePlan
+from scs2_cubes.preload import WindowReport
 from scs2_cubes.storage import CubeStore
 
 __all__ = ["report_metadata"]
@@ -36,7 +37,17 @@ def report_metadata(
         "source_version": plan.source_version,
         "source": dg.MetadataValue.url(plan.native.href),
         **{f"valid_fraction_{name}": round(value, 6) for name, value in report.valid_fraction.items()},
+        **(_fetched(report.fetched) if report.fetched else {}),
         **({"dask_dashboard": dg.MetadataValue.url(dashboard)} if dashboard else {}),
+    }
+
+
+def _fetched(windows: WindowReport) -> Mapping[str, float | int]:
+    return {
+        "source_requests": windows.requests,
+        "bytes_fetched": windows.fetched,
+        "pieces_held": windows.held,
+        "seconds_fetching": round(windows.seconds, 3),
     }
 
 

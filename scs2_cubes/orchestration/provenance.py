@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 
 import dagster as dg
 
-from scs2_cubes.core.specification import DatasetSpec
+from scs2_cubes.core.specification import DatasetSpec, PreloadSpec
 
-__all__ = ["cube_key", "cube_tags", "is_known", "op_name", "report_source", "source_key", "source_tags"]
+__all__ = ["adopt_source", "cube_key", "cube_tags", "is_known", "op_name", "report_source", "source_key", "source_tags"]
 
 _DATA_VERSION = "dagster/data_version"
 _CODE_VERSION = "dagster/code_version"
@@ -29,14 +29,14 @@ def cube_key(dataset: DatasetSpec) -> dg.AssetKey:
     return dg.AssetKey(dataset.identifier.split("/"))
 
 
-def source_key(dataset: DatasetSpec) -> dg.AssetKey:
-    """Key of the asset that stands for ``dataset``'s source: store, then a readable and unambiguous name.
+def source_key(spec: DatasetSpec | PreloadSpec) -> dg.AssetKey:
+    """Key of the asset that stands for the source of ``spec``: store, then a readable and unambiguous name.
 
-    Datasets with the same store and data id share it.
+    Datasets with the same store and data id share it, and share it with what is preloaded for them.
     """
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", PurePosixPath(dataset.data_id).stem).strip("_")
-    digest = hashlib.sha256(f"{dataset.store.identifier}|{dataset.data_id}".encode()).hexdigest()[:4]
-    store = re.sub(r"[^A-Za-z0-9_]+", "_", dataset.store.identifier)
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", PurePosixPath(spec.data_id).stem).strip("_")
+    digest = hashlib.sha256(f"{spec.store.identifier}|{spec.data_id}".encode()).hexdigest()[:4]
+    store = re.sub(r"[^A-Za-z0-9_]+", "_", spec.store.identifier)
     return dg.AssetKey(["sources", store, f"{name}_{digest}"])
 
 
@@ -88,6 +88,13 @@ def report_source(context: dg.AssetExecutionContext, dataset: DatasetSpec, versi
     key = source_key(dataset)
     if _latest_tags(context.instance, key).get(_DATA_VERSION) != version:
         context.log_event(dg.AssetMaterialization(key, tags=source_tags(version)))
+
+
+def adopt_source(instance: dg.DagsterInstance, spec: DatasetSpec | PreloadSpec, version: str) -> None:
+    """Tell ``instance`` outside of any run which version a source has, where it knows another or none."""
+    key = source_key(spec)
+    if _latest_tags(instance, key).get(_DATA_VERSION) != version:
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, tags=source_tags(version)))
 
 
 def cube_tags(

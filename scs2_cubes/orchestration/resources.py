@@ -79,6 +79,10 @@ class ProgressSink(Protocol):
         """What is called after each tile of the partition that ``name`` describes."""
         ...
 
+    def tell(self, line: str) -> None:
+        """Take a line that preloading has to tell; the run's log has it anyway."""
+        ...
+
 
 class LogProgress:
     """Progress as log lines at a human rhythm."""
@@ -94,3 +98,6 @@ class LogProgress:
                 log.info(f"{name}: {progress.text}")
 
         return listen
+
+    def tell(self, line: str) -> None:
+        """Nothing more than the log has."""

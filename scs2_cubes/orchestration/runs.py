@@ -1,28 +1,31 @@
-"""Everything due, as Dagster runs: a probe run per source, then a run for each contiguous set of due partitions."""
+"""Everything due, as Dagster runs: a probe run per source, then a run for each contiguous set of due partitions.
+
+Where a source has to be preloaded there is no probe: its asset is part of the first run, before the cube, unless the
+cache holds already what the source has now.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
-from scs2_cubes.core.specification import Case, DatasetSpec
+from scs2_cubes.core.native import NativeDataset
+from scs2_cubes.core.specification import Case, DatasetSpec, PreloadSpec
 from scs2_cubes.errors import Scs2CubesError
 from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.jobs import CaseJob, RunEnd
 from scs2_cubes.orchestration.partitions import contiguous_ranges
+from scs2_cubes.orchestration.preload_runs import PreloadOutcome, PreloadRuns
 from scs2_cubes.orchestration.provenance import cube_key, cube_tags, is_known, source_key
 from scs2_cubes.orchestration.resources import ProgressSink
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
 from scs2_cubes.pipeline.plan import specification_version
 from scs2_cubes.pipeline.state import is_concluded, partition_state
 
-__all__ = ["DatasetOutcome", "run_due"]
-
-_INTERRUPTIONS = frozenset({dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
-_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+__all__ = ["DatasetOutcome", "PreloadOutcome", "run_due"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +50,24 @@ def run_due(
     case: Case,
     instance: dg.DagsterInstance,
     selection: Sequence[tuple[DatasetSpec, tuple[str, ...]]],
+    preloads: Sequence[PreloadSpec] = (),
     *,
     progress: ProgressSink,
     log_level: str = "CRITICAL",
-) -> Iterator[DatasetOutcome]:
+) -> Iterator[DatasetOutcome | PreloadOutcome]:
     """Make what is due of ``selection``, one dataset after the other; a failed one doesn't stop the others.
 
-    Finished partitions that ``instance`` doesn't know of are reported to it, not made again. ``log_level`` is that of
-    Dagster's own lines on the terminal; its event log has everything.
+    What the datasets need is preloaded for them; ``preloads`` are wanted besides, and come first. Each is asked for
+    once, however many datasets read it. Finished partitions that ``instance`` doesn't know of are reported to it, not
+    made again. ``log_level`` is that of Dagster's own lines on the terminal; its event log has everything.
     """
     definitions = build_definitions(case, {"progress": progress})
-    job = definitions.resolve_implicit_global_asset_job_def()
+    job = CaseJob(definitions.resolve_implicit_global_asset_job_def(), instance, log_level)
+    fetching = PreloadRuns(case, job)
+    for spec in preloads:
+        yield from fetching.run(spec)
     for dataset, keys in selection:
-        yield _DatasetRun(case, job, instance, dataset, log_level).run(keys)
+        yield from _DatasetRun(case, job, fetching, dataset).run(keys)
 
 
 @dataclass(frozen=True)
@@ -67,40 +75,67 @@ class _DatasetRun:
     """The runs of one dataset."""
 
     case: Case
-    job: dg.JobDefinition
-    instance: dg.DagsterInstance
+    job: CaseJob
+    fetching: PreloadRuns
     dataset: DatasetSpec
-    log_level: str
 
-    def run(self, keys: tuple[str, ...]) -> DatasetOutcome:
+    def run(self, keys: tuple[str, ...]) -> Iterator[DatasetOutcome | PreloadOutcome]:
         started = time.monotonic()
-        problem = self._execute(source_key(self.dataset), {})
+        preload = self.fetching.of(self.dataset)
+        problem = (
+            self.fetching.problem(preload) if preload else self.job.materialize([source_key(self.dataset)]).problem
+        )
         if problem is not None:
-            return DatasetOutcome(self.dataset, (), (), keys, time.monotonic() - started, problem)
-        current = self._current(keys)
+            yield DatasetOutcome(self.dataset, (), (), keys, time.monotonic() - started, problem)
+            return
+        native = self.fetching.native(preload) if preload else self._native()
+        current = self._current(native, keys)
+        due = [key for key in keys if key not in current]
+        # What isn't here as the source has it now comes with the first run, before the cube.
+        coming = preload if native is None else None
         problems: list[str] = []
         failed: list[str] = []
-        due = [key for key in keys if key not in current]
         for group in contiguous_ranges(self.dataset.partition_keys, due):
-            tags = {_RANGE_START: group[0], _RANGE_END: group[-1]}
-            problem = self._execute(cube_key(self.dataset), tags)
-            if problem is not None:
-                problems.append(problem)
-                done = self._current(group)
+            first = [source_key(coming)] if coming else []
+            end = self.job.materialize([*first, cube_key(self.dataset)], group)
+            if coming:
+                yield from self.fetching.conclude(coming, end)
+                if problem := self.fetching.problem(coming):
+                    problems, failed = [problem], due
+                    break
+                coming = None
+            kept = self._kept(end) if preload else set[str]()
+            current += [key for key in group if key in kept]
+            if end.problem is not None:
+                problems.append(end.problem)
+                done = self._current(self._native(), group)
                 failed += [key for key in group if key not in done]
-        made = tuple(key for key in due if key not in failed)
+        made = tuple(key for key in due if key not in failed and key not in current)
         seconds = time.monotonic() - started
-        return DatasetOutcome(self.dataset, made, tuple(current), tuple(failed), seconds, "; ".join(problems))
+        yield DatasetOutcome(self.dataset, made, tuple(current), tuple(failed), seconds, "; ".join(problems))
 
-    def _current(self, keys: Iterable[str]) -> list[str]:
+    def _native(self) -> NativeDataset | None:
+        try:
+            return describe_source(self.dataset)
+        except Scs2CubesError:
+            # Left to the run that makes the cube: it fails with the cause, visibly.
+            return None
+
+    def _kept(self, end: RunEnd) -> set[str]:
+        """The partitions of which nothing had to be made: that couldn't be told before what they need was here."""
+        return {
+            one.partition
+            for one in end.of(cube_key(self.dataset))
+            if one.partition is not None and one.metadata["tiles_made"].value == 0
+        }
+
+    def _current(self, native: NativeDataset | None, keys: Iterable[str]) -> list[str]:
         """The partitions that are done at the present version; the instance is told of those it doesn't know.
 
         What can't be found out is left to the run that makes the partition: it fails with the cause, visibly.
         """
         current: list[str] = []
-        try:
-            native = describe_source(self.dataset)
-        except Scs2CubesError:
+        if native is None:
             return current
         for key in keys:
             try:
@@ -119,12 +154,12 @@ class _DatasetRun:
 
     def _adopt(self, planned: PlannedPartition) -> None:
         key, partition = cube_key(self.dataset), planned.partition.key
-        plan = planned.plan
+        plan, instance = planned.plan, self.job.instance
         code_version = specification_version(self.dataset)
-        if is_known(self.instance, self.dataset, partition, plan.data_version, plan.source_version, code_version):
+        if is_known(instance, self.dataset, partition, plan.data_version, plan.source_version, code_version):
             return
-        tags = cube_tags(self.instance, self.dataset, plan.data_version, plan.source_version, code_version)
-        self.instance.report_runless_asset_event(
+        tags = cube_tags(instance, self.dataset, plan.data_version, plan.source_version, code_version)
+        instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 key,
                 partition=partition,
@@ -132,41 +167,3 @@ class _DatasetRun:
                 tags=tags,
             )
         )
-
-    def _execute(self, key: dg.AssetKey, tags: Mapping[str, str]) -> str | None:
-        """Materialize ``key`` in a run of its own; the cause where that fails, else None.
-
-        Raises KeyboardInterrupt where the run was interrupted.
-        """
-        result = self.job.execute_in_process(
-            asset_selection=[key],
-            instance=self.instance,
-            tags=dict(tags),
-            run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
-            raise_on_error=False,
-        )
-        if result.success:
-            return None
-        if any(_is_interruption(event) for event in result.all_events):
-            # Dagster has recorded it as a failure of the step; it is meant for everything that would follow, too.
-            raise KeyboardInterrupt
-        causes = [_innermost(event.step_failure_data.error) for event in result.all_events if event.is_step_failure]
-        return "; ".join(causes) or f"run {result.run_id} failed before its first step"
-
-
-def _is_interruption(event: dg.DagsterEvent) -> bool:
-    if event.is_step_failure:
-        error = event.step_failure_data.error
-    elif event.is_job_failure:
-        error = event.job_failure_data.error
-    else:
-        return False
-    return error is not None and error.cls_name in _INTERRUPTIONS
-
-
-def _innermost(error: Any) -> str:
-    """The first of our own errors in Dagster's record of a failure, as one line."""
-    while error.cause is not None and not error.message.startswith("scs2_cubes."):
-        error = error.cause
-    message: str = error.message.strip().removeprefix("scs2_cubes.errors.")
-    return message

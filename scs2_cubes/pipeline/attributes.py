@@ -32,7 +32,11 @@ def static_attributes(dataset: DatasetSpec, native: NativeDataset) -> dict[str, 
         **({"non_commercial_use_only": 1} if product and product.non_commercial else {}),
         **native.provenance,
     }
-    kept = {name: value for name, value in native.attrs.items() if name not in _VERSIONED_ATTRS}
+    kept = {
+        name: value
+        for name, value in native.attrs.items()
+        if name not in _VERSIONED_ATTRS and not name.startswith(_EXTENT_PREFIXES)
+    }
     return {**kept, **added}
 
 
@@ -40,6 +44,8 @@ def static_attributes(dataset: DatasetSpec, native: NativeDataset) -> dict[str, 
 _VERSIONED_ATTRS = frozenset(
     {"creation_date", "date_created", "date_modified", "history", "spatial_ref", "crs", "spatial_resolution"}
 )
+#: Where the source lies in space and time, in the words of ACDD 1.3: a cube is on a region and times of its own.
+_EXTENT_PREFIXES = ("geospatial_", "time_coverage_")
 
 
 def version_attributes(dataset: DatasetSpec, native: NativeDataset, layers: tuple[LayerPlan, ...]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from scs2_cubes.core.grid import Grid, Partition, Region
 from scs2_cubes.core.native import NativeDataset
 from scs2_cubes.core.specification import NATIVE_PARTITION, DatasetSpec, StorageSpec
 from scs2_cubes.errors import PlanError
+from scs2_cubes.pipeline.materialize import Fetch
 from scs2_cubes.pipeline.plan import CubePlan, make_plan
-from scs2_cubes.sources import open_source
+from scs2_cubes.preload import WINDOWS, Tell, WantedWindow, WindowReport, describe
 from scs2_cubes.storage import CubeStore, cube_name, open_cube_store
 
-__all__ = ["PlannedPartition", "describe_source", "plan_partition", "store_of"]
+__all__ = ["PlannedPartition", "describe_source", "plan_partition", "store_of", "window_fetch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,26 @@ def store_of(storage: StorageSpec, dataset: DatasetSpec, region: str | None) -> 
 def describe_source(dataset: DatasetSpec) -> NativeDataset:
     """Ask ``dataset``'s source what it holds now: metadata, no pixels.
 
-    Raises what :meth:`scs2_cubes.sources.base.Source.describe` raises.
+    Raises what :meth:`scs2_cubes.sources.base.DescribedSource.describe` raises, or ConfigurationError where the
+    source's datasets must be fetched first.
     """
-    return open_source(dataset.store).describe(dataset.data_id)
+    return describe(dataset.store, dataset.data_id)
+
+
+def window_fetch(dataset: DatasetSpec, native: NativeDataset, tell: Tell) -> Fetch | None:
+    """What brings windows of ``native`` near, for all partitions of ``dataset``; None where there's no need. No I/O.
+
+    ``tell`` gets a line about what is fetched now and then. See :class:`scs2_cubes.preload.WindowPreload`.
+    """
+    opener = WINDOWS.get(dataset.store.protocol)
+    if opener is None:
+        return None
+    preload = opener(dataset.store)
+
+    def fetch(wanted: tuple[WantedWindow, ...]) -> WindowReport:
+        return preload.fetch(native, wanted, tell)
+
+    return fetch
 
 
 def plan_partition(dataset: DatasetSpec, storage: StorageSpec, native: NativeDataset, key: str) -> PlannedPartition:

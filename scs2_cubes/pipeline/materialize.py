@@ -12,9 +12,14 @@ from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.graph import TileResult, build_graph
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes.pipeline.state import STATE_DOCUMENT, partition_state, superseded_versions, version_document
+from scs2_cubes.pipeline.wanted import wanted_windows
+from scs2_cubes.preload import WantedWindow, WindowReport
 from scs2_cubes.storage import CubeStore
 
-__all__ = ["PartitionReport", "Progress", "materialize_partition", "prepare_cube"]
+__all__ = ["Fetch", "PartitionReport", "Progress", "materialize_partition", "prepare_cube"]
+
+#: Makes sure that the windows lie near.
+Fetch = Callable[[tuple[WantedWindow, ...]], WindowReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class PartitionReport:
     """Layer → share of the partition's pixels with a value, over all steps."""
     source_chunks_absent: int
     """Source chunks that the source doesn't store, over the partition's tiles."""
+    fetched: WindowReport | None = None
+    """What fetching the source's windows came to; None where there was nothing to be fetched first."""
 
 
 def prepare_cube(plan: CubePlan, store: CubeStore) -> None:
@@ -86,10 +93,12 @@ def materialize_partition(
     store: CubeStore,
     compute: Compute,
     on_progress: Callable[[Progress], None],
+    fetch: Fetch | None = None,
 ) -> PartitionReport:
     """Make the tiles of ``partition`` that aren't done at the plan's data version. The cube must have been prepared.
 
-    Raises what the first failing tile raised; tiles finished until then stay done.
+    ``fetch`` is called first, with what these tiles need of the source, where there are such tiles. Raises what it or
+    the first failing tile raised; tiles finished until then stay done.
     """
     started = time.monotonic()
     records = store.records()
@@ -99,13 +108,16 @@ def materialize_partition(
     # Its own tiles are reported as they were made: another run on the same cube may be making them again already.
     mine = {key: records[key] for key in state.current}
     written = 0
+    fetched = fetch(wanted_windows(plan, tiles)) if fetch is not None and tiles else None
+    # The rate, and so the time left, is that of the tiles.
+    begun = time.monotonic()
 
     def on_tile(result: TileResult) -> None:
         nonlocal written
         written += result.bytes_written
         mine[result.record.tile] = result.record
         done = len(mine) - len(state.current)
-        on_progress(Progress(done, len(tiles), time.monotonic() - started, written))
+        on_progress(Progress(done, len(tiles), time.monotonic() - begun, written))
 
     if tiles:
         # Nothing that it says holds from here on, and it may never be written again.
@@ -121,6 +133,7 @@ def materialize_partition(
         bytes_written=written,
         valid_fraction=_valid_fraction(plan, list(mine.values())),
         source_chunks_absent=sum(record.source_chunks_absent for record in mine.values()),
+        fetched=fetched,
     )
 
 

@@ -17,7 +17,7 @@ from scs2_cubes.errors import ProcessingError
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.windows import Plane, WindowFunction, WindowPlanes, WindowReader
-from scs2_cubes.sources import open_reader
+from scs2_cubes.preload import open_reader
 from scs2_cubes.storage import CubeStore
 
 __all__ = ["JobResult", "Workshop"]

@@ -1,16 +1,16 @@
-"""The status table's rows after a run: what became of each cube, and what lies in storage now."""
+"""The status table's rows after a run: what became of each cube and preload, and what lies in storage now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from scs2_cubes.core.specification import Case, DatasetSpec
+from scs2_cubes.core.specification import Case, DatasetSpec, PreloadSpec
 from scs2_cubes.errors import StorageError
 from scs2_cubes.report.cubes import CubeSummary, summarize
 from scs2_cubes.report.tables import StatusRow
 
-__all__ = ["Outcome", "status_rows"]
+__all__ = ["Fetched", "Outcome", "preload_row", "status_rows"]
 
 
 class Outcome(Protocol):
@@ -28,6 +28,26 @@ class Outcome(Protocol):
     def seconds(self) -> float: ...
     @property
     def message(self) -> str: ...
+
+
+class Fetched(Protocol):
+    """What was preloaded, or couldn't be."""
+
+    @property
+    def preload(self) -> PreloadSpec: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def message(self) -> str: ...
+
+
+def preload_row(outcome: Fetched) -> StatusRow:
+    """The row of what was fetched for the cubes, or couldn't be. No I/O."""
+    preload = outcome.preload
+    summary = CubeSummary(preload.data_id, preload.store.identifier, size=outcome.size)
+    return StatusRow(summary, "failed" if outcome.message else "preloaded", outcome.seconds, outcome.message)
 
 
 def status_rows(case: Case, outcome: Outcome) -> Iterator[StatusRow]:

@@ -17,7 +17,7 @@ _LINE_INTERVAL = 5.0
 
 
 class TerminalProgress:
-    """Tiles done, rate and time left of each partition; a context manager."""
+    """Tiles done, rate and time left of each partition, and what preloading tells; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,6 +50,10 @@ class TerminalProgress:
             self._bars.update(task, completed=progress.done, text=progress.text)
 
         return listen
+
+    def tell(self, line: str) -> None:
+        """Print a line that preloading has to tell; bars stay below it."""
+        self._console.print(line, highlight=False, markup=False)
 
     def _line_listener(self, name: str) -> Callable[[TileProgress], None]:
         last = time.monotonic()

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from scs2_cubes.core.native import NativeDataset
 from scs2_cubes.core.specification import Case, DatasetSpec
-from scs2_cubes.errors import Scs2CubesError
-from scs2_cubes.pipeline.cubes import describe_source, plan_partition
+from scs2_cubes.errors import NotPreloadedError, Scs2CubesError
+from scs2_cubes.pipeline.cubes import describe_source, plan_partition, store_of
 from scs2_cubes.pipeline.state import is_concluded, partition_state, stale_reasons
 
 __all__ = ["PartitionStatus", "partition_statuses", "state_table"]
@@ -42,10 +42,14 @@ class PartitionStatus:
 def partition_statuses(case: Case, dataset: DatasetSpec, keys: Iterable[str]) -> Iterator[PartitionStatus]:
     """The status of ``dataset``'s partitions ``keys``. Asks the source for its version and reads records.
 
-    What can't be told (a source that doesn't answer) is a status of its own, with the cause.
+    What was preloaded is asked for in its cache alone. What can't be told (a source that doesn't answer) is a status of
+    its own, with the cause.
     """
     try:
         native = describe_source(dataset)
+    except NotPreloadedError as error:
+        yield from (_without_cache(case, dataset, key, error) for key in keys)
+        return
     except Scs2CubesError as error:
         for key in keys:
             yield PartitionStatus(dataset.identifier, key, "unknown", reason=f"{type(error).__name__}: {error}")
@@ -55,6 +59,13 @@ def partition_statuses(case: Case, dataset: DatasetSpec, keys: Iterable[str]) ->
             yield _status(case, dataset, native, key)
         except Scs2CubesError as error:
             yield PartitionStatus(dataset.identifier, key, "unknown", reason=f"{type(error).__name__}: {error}")
+
+
+def _without_cache(case: Case, dataset: DatasetSpec, key: str, error: NotPreloadedError) -> PartitionStatus:
+    """What can be told before the source has been fetched: of a cube that is there, nothing."""
+    region = {one.key: one.region.name for one in dataset.partitions}.get(key)
+    summary = "unknown" if store_of(case.storage, dataset, region).exists() else "missing"
+    return PartitionStatus(dataset.identifier, key, summary, reason=f"not preloaded yet: {error}")
 
 
 def _status(case: Case, dataset: DatasetSpec, native: NativeDataset, key: str) -> PartitionStatus:

@@ -14,7 +14,14 @@ from scs2_cubes.report.cubes import CubeSummary
 __all__ = ["StatusRow", "status_table"]
 
 _COLUMNS = ("cube", "status", "variables", "shape", "dtype", "valid", "size", "seconds", "message")
-_STYLES = {"made": "green", "current": "green", "failed": "red", "partly made": "red", "missing": "yellow"}
+_STYLES = {
+    "made": "green",
+    "preloaded": "green",
+    "current": "green",
+    "failed": "red",
+    "partly made": "red",
+    "missing": "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +29,9 @@ class StatusRow:
     """One line of the status table."""
 
     summary: CubeSummary
-    """The cube."""
+    """The cube, or what was preloaded: its data id, and its store instead of a region."""
     status: str
-    """``made``, ``current``, ``failed`` …"""
+    """``made``, ``current``, ``preloaded``, ``failed`` …"""
     seconds: float
     """Wall time."""
     message: str

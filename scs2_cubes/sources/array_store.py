@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["KnownStore", "RetryingStore", "open_store"]
 
 _CONNECT_TIMEOUT = 15.0
+_RUN_AGAIN = "Run again when the source is back; finished tiles are kept"
+_DENIED = (
+    "Where a server doesn't let anybody list a bucket, it says this of objects that don't exist, too: check the "
+    "address, the credentials and the right to list"
+)
 
 
 class RetryingStore(WrapperStore[Store]):
@@ -44,7 +49,7 @@ class RetryingStore(WrapperStore[Store]):
         after retries.
         """
         url = f"{self._url.rstrip('/')}/{key}"
-        retrying = tenacity.AsyncRetrying(**retry_arguments(self._policy, url))
+        retrying = tenacity.AsyncRetrying(**retry_arguments(self._policy, url, _RUN_AGAIN))
         value: Buffer | None = await retrying(self._get_once, url, key, prototype, byte_range)
         return value
 
@@ -54,7 +59,7 @@ class RetryingStore(WrapperStore[Store]):
         try:
             return await self._store.get(key, prototype, byte_range)
         except aiohttp.ClientResponseError as error:
-            refuse_status(error.status, error.headers or {}, url)
+            refuse_status(error.status, error.headers or {}, url, hint=_DENIED)
             raise TransientAnswerError(f"HTTP {error.status}") from error
         except FileNotFoundError as error:
             # Not just this key: zarr says it of a folder that isn't there, or isn't there any more.

@@ -7,13 +7,13 @@ runs; the :class:`ChunkReader` runs on the workers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
 from scs2_cubes.core.native import NativeArray, NativeDataset
 
-__all__ = ["ChunkReader", "Source", "read_chunk"]
+__all__ = ["ChunkReader", "DescribedSource", "Source", "read_chunk"]
 
 
 class Source(Protocol):
@@ -31,12 +31,20 @@ class Source(Protocol):
         """
         ...
 
-    def describe(self, data_id: str) -> NativeDataset:
-        """Arrays, lattice and time axis of ``data_id``, from metadata and coordinates. Raises as :meth:`probe` does."""
-        ...
-
     def public_href(self, data_id: str) -> str:
         """Public address of ``data_id``'s description, for people. No I/O."""
+        ...
+
+
+@runtime_checkable
+class DescribedSource(Source, Protocol):
+    """A source that can be read where it is, so that it also tells what its arrays look like.
+
+    What another source holds can be described only once it has been fetched: that is ``preload``'s business.
+    """
+
+    def describe(self, data_id: str) -> NativeDataset:
+        """Arrays, lattice and time axis of ``data_id``, from metadata and coordinates. Raises as :meth:`probe` does."""
         ...
 
 

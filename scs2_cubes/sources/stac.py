@@ -8,7 +8,6 @@ time comes from the store, too; asset links are https or s3, with two media type
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from scs2_cubes.core.native import Location, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
 from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError, redact
 from scs2_cubes.sources.http import Documents, is_local
+from scs2_cubes.sources.missing import unknown_data_id
 from scs2_cubes.sources.zarr_group import content_version, describe_group
 
 __all__ = ["StacSource"]
@@ -118,7 +118,7 @@ class StacSource:
         try:
             document = self.documents.get(href)
         except DataIdNotFoundError as error:
-            raise self._not_found(data_id) from error
+            raise unknown_data_id(self, self.store.identifier, data_id) from error
         try:
             item = json.loads(document)
         except ValueError as error:
@@ -129,18 +129,6 @@ class StacSource:
             )
         checked: dict[str, Any] = item
         return checked
-
-    def _not_found(self, data_id: str) -> DataIdNotFoundError:
-        try:
-            known = list(self.data_ids())
-        except SourceError:
-            # The catalogue can't be walked, which says nothing about the id: that stays the error to report.
-            known = []
-        nearest = difflib.get_close_matches(data_id, known, n=3, cutoff=0.3)
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        return DataIdNotFoundError(
-            f"store {self.store.identifier!r} has no data_id {data_id!r}{hint}", url=self.public_href(data_id)
-        )
 
     def _asset_href(self, item: dict[str, Any], data_id: str) -> str:
         assets: dict[str, dict[str, Any]] = item["assets"]

@@ -24,8 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs import Blosc
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 from zarr.codecs import BloscCodec
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.core.sync import sync
@@ -34,8 +32,9 @@ from zarr.storage import MemoryStore, StorePath
 
 from scs2_cubes.core.grid import Lattice
 from scs2_cubes.core.native import Location, NativeArray, NativeCoordinate, NativeDataset
-from scs2_cubes.errors import GridError, SourceFormatError
+from scs2_cubes.errors import GridError, NotPreloadedError, SourceFormatError, redact
 from scs2_cubes.sources.array_store import KnownStore, RetryingStore, open_store
+from scs2_cubes.sources.reference_system import normal_crs
 
 __all__ = ["ZarrChunkReader", "content_version", "describe_group"]
 
@@ -130,17 +129,36 @@ class ZarrChunkReader:
 
     store: RetryingStore
     url: str
+    complete: bool = False
+    """See :attr:`scs2_cubes.core.native.Location.complete`."""
 
     @classmethod
     def open(cls, location: Location) -> ZarrChunkReader:
         """Reader for ``location``; nothing is asked for yet."""
-        return cls(open_store(location), location.url)
+        return cls(open_store(location), location.url, location.complete)
 
     def fetch_chunk(self, array: NativeArray, index: tuple[int, ...]) -> bytes | None:
-        """See :class:`scs2_cubes.sources.base.ChunkReader`."""
+        """See :class:`scs2_cubes.sources.base.ChunkReader`.
+
+        Where every chunk is stored, NotPreloadedError is raised for one that isn't there.
+        """
         key = _chunk_key(_parsed(array.metadata), array.name, index)
-        found = sync(self.store.get(key, zarr.core.buffer.default_buffer_prototype()))
+        try:
+            found = sync(self.store.get(key, zarr.core.buffer.default_buffer_prototype()))
+        except SourceFormatError as error:
+            # The whole group is gone.
+            if self.complete:
+                raise self._replaced(key) from error
+            raise
+        if found is None and self.complete:
+            raise self._replaced(key)
         return None if found is None else found.to_bytes()
+
+    def _replaced(self, key: str) -> NotPreloadedError:
+        return NotPreloadedError(
+            f"{key} isn't in {redact(self.url)} any more: the cache was replaced or cleared since it was described. "
+            "Run again, which reads what is there now, or fetches what is missing"
+        )
 
     def decode_chunk(self, array: NativeArray, index: tuple[int, ...], encoded: bytes) -> npt.NDArray[Any]:
         """See :class:`scs2_cubes.sources.base.ChunkReader`."""
@@ -300,18 +318,9 @@ def _find_crs(
             candidates += [attrs.get("crs_wkt"), attrs.get("spatial_ref")]
     candidates += [group.attrs.get("spatial_ref"), group.attrs.get("crs")]
     for candidate in candidates:
-        if isinstance(candidate, str) and (text := _normal_crs(candidate)):
+        if isinstance(candidate, str) and (text := normal_crs(candidate)):
             return text
     return None
-
-
-def _normal_crs(text: str) -> str | None:
-    try:
-        crs = CRS.from_user_input(text)
-    except CRSError:
-        return None
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code is not None else text
 
 
 def _values(array: zarr.Array[Any]) -> npt.NDArray[np.float64]:

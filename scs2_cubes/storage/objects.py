@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from scs2_cubes.errors import StorageError
+from scs2_cubes.errors import StorageError, redact
 
-__all__ = ["FsspecObjects", "LocalObjects", "Objects", "open_objects"]
+__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "open_objects"]
 
 _PARTIAL = ".partial"
 
@@ -43,11 +44,11 @@ class Objects(Protocol):
         ...
 
     def size(self, prefix: str) -> int:
-        """Bytes below the folder ``prefix``."""
+        """Bytes below the folder ``prefix``. Raises StorageError where it can't be listed."""
         ...
 
     def exists(self, prefix: str) -> bool:
-        """True where the folder ``prefix`` is there."""
+        """True where the folder ``prefix`` is there. Raises StorageError where that can't be found out."""
         ...
 
     def move(self, prefix: str, target: str) -> None:
@@ -55,11 +56,31 @@ class Objects(Protocol):
         ...
 
     def url(self, key: str) -> str:
-        """Path or URL of ``key``, for people and for other libraries."""
+        """Path or URL of ``key``, for other libraries; it may hold a password."""
+        ...
+
+    def shown(self, key: str) -> str:
+        """Path or URL of ``key`` without its secrets, for people."""
         ...
 
 
-def open_objects(root: str, options: Mapping[str, Any]) -> Objects:
+class ObjectTree(Objects, Protocol):
+    """Objects whose folders can be walked and removed whole: for caches. Of cubes nothing is ever removed so."""
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        """Keys below the folder ``prefix`` (empty: below the root) at any depth, sorted. Raises StorageError."""
+        ...
+
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        """Key relative to the folder ``prefix`` → bytes, of all below it at any depth. Raises StorageError."""
+        ...
+
+    def remove(self, prefix: str) -> None:
+        """Remove the folder ``prefix`` and all below it; nothing happens where it isn't there. Raises StorageError."""
+        ...
+
+
+def open_objects(root: str, options: Mapping[str, Any]) -> ObjectTree:
     """Objects below ``root``, a path or an fsspec URL. No I/O."""
     if root.startswith("file://"):
         return LocalObjects(Path(unquote(urlsplit(root).path)))
@@ -117,10 +138,16 @@ class LocalObjects:
         yield from sorted(found)
 
     def size(self, prefix: str) -> int:
-        return sum(_file_size(path) for path in (self._root / prefix).rglob("*"))
+        return sum(self.sizes(prefix).values())
 
     def exists(self, prefix: str) -> bool:
-        return (self._root / prefix).exists()
+        try:
+            (self._root / prefix).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StorageError(f"can't look at {self._root / prefix}: {error}") from error
+        return True
 
     def move(self, prefix: str, target: str) -> None:
         source, destination = self._root / prefix, self._root / target
@@ -132,8 +159,37 @@ class LocalObjects:
         except OSError as error:
             raise StorageError(f"can't move {source} to {destination}: {error}") from error
 
+    def walk(self, prefix: str) -> Iterator[str]:
+        found = [(self._root / prefix / name).relative_to(self._root).as_posix() for name in self.sizes(prefix)]
+        yield from sorted(key for key in found if not key.startswith(f"{_PARTIAL}/"))
+
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        folder = self._root / prefix
+        try:
+            found = {path.relative_to(folder).as_posix(): _file_size(path) for path in _files(folder)}
+        except OSError as error:
+            raise StorageError(f"can't list {folder}: {error}") from error
+        return {name: size for name, size in found.items() if size is not None}
+
+    def remove(self, prefix: str) -> None:
+        folder = self._root / prefix
+        while True:
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                # It is gone, or something in it was removed by another process meanwhile.
+                if not self.exists(prefix):
+                    return
+            except OSError as error:
+                raise StorageError(f"can't remove {folder}: {error}") from error
+            else:
+                return
+
     def url(self, key: str) -> str:
         return str(self._root / key)
+
+    def shown(self, key: str) -> str:
+        return self.url(key)
 
     def sweep(self) -> None:
         """Remove partial files of this host's processes that no longer run."""
@@ -159,14 +215,14 @@ class FsspecObjects:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(f"can't read {self.url(key)}: {error}") from error
+            raise StorageError(f"can't read {self.shown(key)}: {error}") from error
         return value
 
     def put(self, key: str, value: bytes) -> None:
         try:
             self._filesystem.pipe_file(f"{self._path}/{key}", bytes(value))
         except OSError as error:
-            raise StorageError(f"can't write {self.url(key)}: {error}") from error
+            raise StorageError(f"can't write {self.shown(key)}: {error}") from error
 
     def delete(self, key: str) -> None:
         try:
@@ -174,7 +230,7 @@ class FsspecObjects:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StorageError(f"can't remove {self.url(key)}: {error}") from error
+            raise StorageError(f"can't remove {self.shown(key)}: {error}") from error
 
     def keys(self, prefix: str) -> Iterator[str]:
         try:
@@ -182,33 +238,81 @@ class FsspecObjects:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StorageError(f"can't list {self.url(prefix)}: {error}") from error
+            raise StorageError(f"can't list {self.shown(prefix)}: {error}") from error
         yield from sorted(
             f"{prefix}/{entry['name'].rsplit('/', 1)[-1]}" for entry in entries if entry["type"] == "file"
         )
 
     def size(self, prefix: str) -> int:
-        found = self._filesystem.find(f"{self._path}/{prefix}", detail=True)
-        return sum(int(entry["size"] or 0) for entry in found.values())
+        return sum(self.sizes(prefix).values())
 
     def exists(self, prefix: str) -> bool:
-        return bool(self._filesystem.exists(f"{self._path}/{prefix}"))
+        try:
+            # Not exists(): fsspec's own answers "no" to every error.
+            self._filesystem.info(f"{self._path}/{prefix}")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError(f"can't look at {self.shown(prefix)}: {error}") from error
+        return True
 
     def move(self, prefix: str, target: str) -> None:
-        if self._filesystem.exists(f"{self._path}/{target}"):
-            raise StorageError(f"can't move {self.url(prefix)}: {self.url(target)} exists already")
-        self._filesystem.mv(f"{self._path}/{prefix}", f"{self._path}/{target}", recursive=True)
+        if self.exists(target):
+            raise StorageError(f"can't move {self.shown(prefix)}: {self.shown(target)} exists already")
+        try:
+            self._filesystem.mv(f"{self._path}/{prefix}", f"{self._path}/{target}", recursive=True)
+        except OSError as error:
+            raise StorageError(f"can't move {self.shown(prefix)} to {self.shown(target)}: {error}") from error
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        yield from sorted(f"{prefix}/{name}".lstrip("/") for name in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        root = f"{self._path.rstrip('/')}/{prefix}".rstrip("/")
+        # Other processes write here, too, and some filesystems remember what they listed.
+        self._filesystem.invalidate_cache()
+        try:
+            found = self._filesystem.find(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StorageError(f"can't list {self.shown(prefix)}: {error}") from error
+        return {name.removeprefix(f"{root}/"): int(entry["size"] or 0) for name, entry in found.items()}
+
+    def remove(self, prefix: str) -> None:
+        try:
+            self._filesystem.rm(f"{self._path}/{prefix}", recursive=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"can't remove {self.shown(prefix)}: {error}") from error
 
     def url(self, key: str) -> str:
         return f"{self._root}/{key}"
 
+    def shown(self, key: str) -> str:
+        return redact(self.url(key))
 
-def _file_size(path: Path) -> int:
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder`` that isn't a folder. Raises OSError."""
+
+    def refuse(error: OSError) -> None:
+        # Others may remove folders meanwhile.
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            yield Path(parent, name)
+
+
+def _file_size(path: Path) -> int | None:
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size
     except FileNotFoundError:
         # Another run may have removed a chunk that is empty now.
-        return 0
+        return None
 
 
 def _is_running(process: int) -> bool:

@@ -20,6 +20,8 @@ GAMI = "structure-demography/GAMI/GAMI_v3.1/GAMI_v3.1.json"
 GENUS = "structure-demography/FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1/FORESTPATHS_GENUS_v0.0.1.json"
 LIU = "biomass-carbon/LIU_BIOMASS/LIU_BIOMASS_v0.1/LIU_BIOMASS_v0.1.json"
 EFDA = "disturbance-change/EFDA/EFDA_v2.1.1/EFDA_v2.1.1.json"
+FTY = "forest-type-2015|FTY_2015_020m_eu_03035_d04_E30N20"
+CCI = "esacci.BIOMASS.yr.L4.AGB.multi-sensor.multi-platform.MERGED.6-0.100m"
 RECORDED = Path(os.environ.get("SCS2_RECORDED") or Path(__file__).parents[3] / "shared" / "data" / "recorded")
 
 PRODUCT = """
@@ -101,9 +103,61 @@ def test_efda() -> None:
     assert not product.non_commercial
 
 
+@pytest.mark.parametrize("suffix", ["", ".zarr"])
+def test_forest_type(suffix: str) -> None:
+    product = _of(FTY + suffix)
+    (forest,) = product.variables
+    # As the file: the archive's own name of the variable.
+    assert forest.name == "FTY_2015_020m_eu_03035_d04_E30N20"
+    assert (forest.kind, forest.dtype, forest.fill, forest.nodata) == (Kind.CATEGORICAL, "uint8", 255, 255)
+    assert {entry.code: entry.name for entry in forest.legend} == {
+        0: "non_forest",
+        1: "broadleaved",
+        2: "coniferous",
+        254: "unclassifiable",
+    }
+    rgb = [(0xF0, 0xF0, 0xF0), (70, 158, 74), (28, 92, 36), (153, 153, 153)]
+    assert [tuple(bytes.fromhex(entry.colour[1:])) for entry in forest.legend] == rgb
+    assert not product.non_commercial
+    assert product.references
+
+
+def test_products_of_two_files_have_their_own_names() -> None:
+    other = _of("forest-type-2015|FTY_2015_020m_eu_03035_d04_E20N20")
+    assert [variable.name for variable in other.variables] == ["FTY_2015_020m_eu_03035_d04_E20N20"]
+    assert [variable.name for variable in _of(FTY).variables] != [variable.name for variable in other.variables]
+
+
+def test_cci_biomass() -> None:
+    product = _of(CCI)
+    agb, spread = product.variables
+    assert (agb.name, agb.kind, agb.aliases) == ("agb", Kind.CONTINUOUS, ())
+    assert (spread.name, spread.kind, spread.aliases) == ("agb_sd", Kind.STANDARD_DEVIATION, ())
+    for variable in product.variables:
+        assert (variable.dtype, variable.units, variable.nodata, variable.time) == (
+            "float32",
+            "Mg ha-1",
+            -32768,
+            "all",
+        )
+        assert math.isnan(variable.fill)
+    assert product.references
+
+
 @pytest.mark.parametrize(
     ("data_id", "identifier"),
     [
+        (FTY, "forest_type"),
+        (f"{FTY}.zarr", "forest_type"),
+        # Of another resolution, with other codes; another year; another layer; no file.
+        ("forest-type-2015|FTY_2015_100m_eu_03035_d02_Full", None),
+        ("forest-type-2018|FTY_2018_010m_eu_03035_v010", None),
+        ("forest-type-2015|DLT_2015_020m_eu_03035_d04_E30N20", None),
+        ("forest-type-2015", None),
+        (CCI, "esa_cci_biomass"),
+        (f"{CCI}~2015", "esa_cci_biomass"),
+        (CCI.replace("6-0", "5-0"), None),
+        (CCI.replace("AGB", "CHANGE"), None),
         (GAMI, "gami"),
         ("structure-demography/GAMI/GAMI_v3.0/GAMI_v3.0.json", "gami"),
         ("GAMI/GAMI_v3.1/GAMI_v3.1.json", "gami"),
@@ -157,6 +211,8 @@ def test_a_product_that_holds_together() -> None:
         ("kind: categorical", "kind: categorical\n    valid_range: [2, 1]", "variables[0]: valid_range should be the smallest value, then the largest"),
         ("long_name: Codes", "long_name: Codes\n    zero: valu", "variables[0].zero: 'valu' isn't one of the values that are possible here; did you mean 'value'?"),
         ('"#000000"', '"black"', "variables[0].legend[0].colour: "),
+        ("name: code", 'name: "{fiel}"', "variables[0].name: "),
+        ("name: code", 'name: "a{file}"', "variables[0].name: "),
     ],
 )  # fmt: skip
 def test_refused(old: str, new: str, line: str) -> None:

@@ -20,6 +20,17 @@ def _set(data: Any, path: str, value: Any) -> None:
     data[int(last) if isinstance(data, list) else last] = value
 
 
+CLMS: dict[str, Any] = {"identifier": "eoforest_stac", "store_id": "clms"}
+
+
+def _clms(**params: Any) -> dict[str, Any]:
+    return CLMS | {"store_params": {"credentials": "key.json"} | params}
+
+
+def _cci(**params: Any) -> dict[str, Any]:
+    return {"identifier": "eoforest_stac", "store_id": "cciodp", "store_params": params}
+
+
 CASES = [
     # Unknown keys, on each level.
     ("dataset", [], "dataset: unknown key; did you mean 'datasets'?"),
@@ -80,6 +91,35 @@ CASES = [
     ("data_stores.1.store_params.href_rewrite", ["a"], "data_stores[1].store_params.href_rewrite: should be a mapping of URL prefixes to their replacements"),
     ("data_stores.0.store_params.root", "s3://bucket", "data_stores[0].store_params.root: should be the path of a folder; storage at a URL isn't supported yet"),
     ("data_stores.0.store_params.max_depth", 3, "data_stores[0].store_params.max_depth: isn't supported for a file storage; known: root"),
+    ("data_stores.1", CLMS | {"store_params": {}}, "data_stores[1].store_params.credentials: required key is missing"),
+    ("data_stores.1", _clms(credentials=""), "data_stores[1].store_params.credentials: should be a string that isn't empty, not ***"),
+    ("data_stores.1", _clms(credentials={"client_id": "x"}), "data_stores[1].store_params.credentials: should be a string that isn't empty, not ***"),
+    ("data_stores.1", _clms(credentials="-----BEGIN\nabc"), "data_stores[1].store_params.credentials: should be the path of a JSON file, or the JSON text, which begins with {"),
+    ("data_stores.1", _clms(api_url="ftp://h/"), "data_stores[1].store_params.api_url: should be an http or https URL, not 'ftp://h/'"),
+    ("data_stores.1", _clms(api_url="land.copernicus.eu"), "data_stores[1].store_params.api_url: should be an http or https URL, not 'land.copernicus.eu'"),
+    ("data_stores.1", _clms(api_url="https://u:p/w@h/"), "data_stores[1].store_params.api_url: is no valid URL: a password in it, if any, needs percent-encoding"),
+    ("data_stores.1", _clms(api_url="//[x"), "data_stores[1].store_params.api_url: should be an http or https URL, not '//[x'"),
+    ("data_stores.1", _clms(credentials="~nobody-of-that-name/key.json"), "data_stores[1].store_params.credentials: is no valid path"),
+    ("data_stores.1", _clms(cache="~nobody-of-that-name/key.json"), "data_stores[1].store_params.cache: is no valid path"),
+    ("data_stores.1", _clms(cache="s3://u:p/w@bucket/"), "data_stores[1].store_params.cache: is no valid URL: a password in it, if any, needs percent-encoding"),
+    ("data_stores.1.store_params.url", "a\0b", "data_stores[1].store_params.url: is no valid path"),
+    ("data_stores.0.store_params.root", "~nobody-of-that-name", "data_stores[0].store_params.root: is no valid path"),
+    ("data_stores.1", _clms(href_rewrite="a"), "data_stores[1].store_params.href_rewrite: should be a mapping of URL prefixes to their replacements"),
+    ("data_stores.1", _clms(cache=5), "data_stores[1].store_params.cache: should be a string that isn't empty, not 5"),
+    ("data_stores.1", _clms(cache="data"), "data_stores[1].store_params.cache: should be a folder of its own: cubes are written there"),
+    ("data_stores.1", _clms(cache_store_params="a"), "data_stores[1].store_params.cache_store_params: should be a mapping, not 'a'"),
+    ("data_stores.1", _clms(cache_store_params={}), "data_stores[1].store_params.cache_store_params.root: required key is missing"),
+    ("data_stores.1", _clms(cache_store_params={"root": "a", "max_depth": 2}), "data_stores[1].store_params.cache_store_params.max_depth: isn't supported for a cache; known: root"),
+    ("data_stores.1", _clms(cache_store_params={"root": "a"}, cache="b"), "data_stores[1].store_params.cache_store_params: can't stand together with 'cache'; leave one of the two out"),
+    ("data_stores.1", _clms(credential="a"), "data_stores[1].store_params.credential: isn't supported for a clms source; did you mean 'credentials'?"),
+    ("data_stores.1", _clms(max_connections=2), "data_stores[1].store_params.max_connections: isn't supported for a clms source; known: api_url, cache, cache_store_params, credentials, href_rewrite"),
+    ("data_stores.1", _cci(max_connections=0), "data_stores[1].store_params.max_connections: should be a whole number of at least 1, not 0"),
+    ("data_stores.1", _cci(max_connections=1.5), "data_stores[1].store_params.max_connections: should be a whole number of at least 1, not 1.5"),
+    ("data_stores.1", _cci(max_connections=True), "data_stores[1].store_params.max_connections: should be a whole number of at least 1, not True"),
+    ("data_stores.1", _cci(endpoint_url="here"), "data_stores[1].store_params.endpoint_url: should be an http or https URL, not 'here'"),
+    ("data_stores.1", _cci(endpoint_description_url="here"), "data_stores[1].store_params.endpoint_description_url: should be an http or https URL, not 'here'"),
+    ("data_stores.1", _cci(endpoint="https://h/"), "data_stores[1].store_params.endpoint: isn't supported for a cciodp source; did you mean 'endpoint_url'?"),
+    ("data_stores.1", _cci(cache_store_params={"root": "a"}), "data_stores[1].store_params.cache_store_params: isn't supported for a cciodp source; did you mean 'cache_size'?"),
     # Selections.
     ("datasets.0.open_params.time_range", ["2020-01-32", None], "datasets[0].open_params.time_range[0]: day is out of range for month, not '2020-01-32'"),
     ("datasets.0.open_params.time_range", ["2020", None], "datasets[0].open_params.time_range[0]: should be a date such as 2020-01-01, or null, not '2020'"),

@@ -67,9 +67,31 @@ def everything(world: World) -> World:
             ],
         }
     )
-    for store_id in ("clms", "cciodp", "zenodo", "s3", "file"):
+    world.data["data_stores"].append(
+        {
+            "identifier": "clms",
+            "store_id": "clms",
+            "store_params": {
+                "credentials": "a.json",
+                "api_url": "https://h/",
+                "cache": "a",
+                "href_rewrite": {"a": "b"},
+            },
+        }
+    )
+    world.data["data_stores"].append(
+        {
+            "identifier": "cciodp",
+            "store_id": "cciodp",
+            "store_params": {"endpoint_url": "https://h/", "endpoint_description_url": "https://h/", "cache": "b"},
+        }
+    )
+    for store_id in ("zenodo", "s3", "file"):
         world.data["data_stores"].append({"identifier": store_id, "store_id": store_id, "store_params": {"a": 1}})
-    world.data["preload_datasets"] = [{"store": "clms", "data_ids": ["a|b"], "preload_params": {"anything": [1]}}]
+    world.data["preload_datasets"] = [
+        {"store": "clms", "data_ids": ["a|b"], "preload_params": {"max_wait": 1, "cleanup": False, "blocking": False}},
+        {"store": "zenodo", "data_ids": ["a"]},
+    ]
     world.data["general"] = {
         "visualize": True,
         "force_preload": True,
@@ -88,12 +110,13 @@ def test_refused_for_nothing_else(everything: World) -> None:
             "datasets[0].format_id: the format levels isn't supported yet; only zarr is",
             "datasets[2].variables: a cube from several sources isn't supported yet; remove it",
             "datasets[2].format_id: the format netcdf isn't supported yet; only zarr is",
-            "data_stores[2].store_id: 'clms' isn't supported yet as source; only stac is",
-            "data_stores[3].store_id: 'cciodp' isn't supported yet as source; only stac is",
-            "data_stores[4].store_id: 'zenodo' isn't supported yet as source; only stac is",
-            "data_stores[5].store_id: 's3' isn't supported yet as source; only stac is",
-            "data_stores[6].store_id: 'file' isn't supported yet as source; only stac is",
-            "preload_datasets[0]: preloading isn't supported yet; remove it",
+            "data_stores[4].store_id: 'zenodo' isn't supported yet as source; supported: cciodp, clms, stac",
+            "data_stores[5].store_id: 's3' isn't supported yet as source; supported: cciodp, clms, stac",
+            "data_stores[6].store_id: 'file' isn't supported yet as source; supported: cciodp, clms, stac",
+            (
+                "preload_datasets[0].preload_params.blocking: false isn't supported: a run waits for its order, at "
+                "most for max_wait seconds. Leave it out"
+            ),
         ]
     )
 
@@ -108,7 +131,7 @@ def test_other_parameters_of_stores(world: World, key: str) -> None:
 
 def test_storage_on_s3(world: World) -> None:
     world.data["data_stores"][0] = {"identifier": "storage", "store_id": "s3", "store_params": {"root": "bucket"}}
-    assert world.lines() == ["data_stores[0].store_id: 's3' isn't supported yet as storage; only file is"]
+    assert world.lines() == ["data_stores[0].store_id: 's3' isn't supported yet as storage; supported: file"]
 
 
 def test_typing_errors_in_what_isnt_supported(everything: World) -> None:

@@ -30,20 +30,46 @@ def test_the_case_is_landes() -> None:
     assert case.storage.root == str(Path.cwd() / "data")
 
 
-def test_the_demonstration_is_the_same_products_from_the_embedded_catalogue() -> None:
+def test_the_case_has_its_cubes_in_order_and_what_they_need() -> None:
     case = load_case(CONFIGS / "scs2.yml", environ={})
-    demo = load_case(CONFIGS / "demo.yml", environ={"SCS2_DEMO_URL": "http://127.0.0.1:1", "SCS2_DEMO_ROOT": "/x"})
-    assert [(d.identifier, d.data_id) for d in demo.datasets] == [(d.identifier, d.data_id) for d in case.datasets]
+    order = ["forest_type_2015", "gami", "forestpaths_genus", "liu", "esa_cci_biomass", "efda"]
+    assert [dataset.identifier for dataset in case.datasets] == order
+    assert {dataset.identifier: dataset.store.identifier for dataset in case.datasets} == {
+        **dict.fromkeys(order, "eoforest_stac"),
+        "forest_type_2015": "clms",
+        "esa_cci_biomass": "esa_cci",
+    }
+    (preload,) = case.preloads
+    assert (preload.store.identifier, preload.data_id) == (
+        "clms",
+        "forest-type-2015|FTY_2015_020m_eu_03035_d04_E30N20",
+    )
+    assert preload.store.params["credentials"] == str(CONFIGS / "clms-credentials.json")
+
+
+def test_the_demonstration_is_the_same_products_from_the_embedded_services() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    settings = {"SCS2_DEMO_URL": "http://127.0.0.1:1", "SCS2_DEMO_ROOT": "/x", "SCS2_DEMO_CLMS_CREDENTIALS": "/key"}
+    demo = load_case(CONFIGS / "demo.yml", environ=settings)
+    served = {dataset.store.identifier for dataset in demo.datasets}
+    assert [(d.identifier, d.data_id) for d in demo.datasets] == [
+        (d.identifier, d.data_id) for d in case.datasets if d.store.identifier in served
+    ]
     assert demo.regions == (demo_region.demo_region(),)
-    assert demo.stores[0].params == case.stores[0].params
-    assert [replacement for _, replacement in demo.stores[0].href_rewrite] == ["http://127.0.0.1:1"]
+    catalogue, clms, portal = demo.stores
+    assert [catalogue.params] == [store.params for store in case.stores if store.identifier == catalogue.identifier]
+    assert [replacement for _, replacement in catalogue.href_rewrite] == ["http://127.0.0.1:1"]
+    assert clms.params == {"credentials": "/key", "api_url": "http://127.0.0.1:1/clms/api"}
+    assert portal.params["endpoint_url"] == "http://127.0.0.1:1/opensearch/request"
+    assert portal.params["endpoint_description_url"].startswith("http://127.0.0.1:1/opensearch/description.xml?")
+    assert [preload.data_id for preload in demo.preloads] == [preload.data_id for preload in case.preloads]
     assert demo.storage.root == "/x"
 
 
 def test_the_functions_are_the_cases_own_two() -> None:
     case = load_case(CONFIGS / "scs2.yml", environ={})
     functions = load_case(CONFIGS / "scs2_functions.yml", environ={})
-    assert functions.stores == case.stores
+    assert all(store in case.stores for store in functions.stores)
     for dataset in functions.datasets:
         plain = case.dataset(dataset.identifier)
         assert (dataset.data_id, dataset.product) == (plain.data_id, plain.product)

@@ -105,7 +105,8 @@ def test_commands_and_their_options_exist(call: Call) -> None:
     assert call.options <= _options(command)
     # An argument too many would be a misspelt one.
     plain = [word for word in call.arguments[len(call.command.split()) :] if not word.startswith("--")]
-    taken = sum(isinstance(parameter, click.Argument) for parameter in command.params)
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    taken = len(plain) if any(argument.nargs == -1 for argument in arguments) else len(arguments)
     with_value = [p for p in command.params if isinstance(p, click.Option) and not p.is_flag]
     values = len(call.options & {name for parameter in with_value for name in parameter.opts})
     assert len(plain) <= taken + values

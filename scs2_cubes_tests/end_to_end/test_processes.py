@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
+import stat
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 import yaml
 
 from scs2_cubes.api import open_cube
+from scs2_cubes_tests.demo.clms_client import Client
 from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT, CLI, Trial, ended
 
@@ -67,6 +71,7 @@ def test_demonstration_from_another_folder_twice(trial: Trial, undisturbed: Undi
     document["datasets"] = [one for one in document["datasets"] if one["identifier"] in {"gami", "forestpaths_genus"}]
     for one in document["datasets"]:
         one["grid_mapping"] = "demo"
+    del document["preload_datasets"]
     config = str(trial.folder / "two.yml")
     Path(config).write_text(yaml.safe_dump(document))
     root = Path("some/where")
@@ -92,18 +97,25 @@ def test_demonstration_from_another_folder_twice(trial: Trial, undisturbed: Undi
     assert trial.moments() == before
 
 
-def test_serving_sources_until_it_is_interrupted(trial: Trial) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_serving_sources_until_it_is_interrupted(trial: Trial, number: signal.Signals, code: int) -> None:
     process = trial.start_python(CLI, "demo", "--serve", "--port", "0")
     assert process.stdout is not None
-    said = [process.stdout.readline() for _ in range(4)]
-    address = said[0].rpartition(" ")[2].strip()
+    said = [process.stdout.readline() for _ in range(5)]
+    address, clms = (line.rpartition(" ")[2].strip() for line in said[:2])
     with urllib.request.urlopen(address, timeout=10) as answer:
         assert answer.status == 200
         assert b'"EOForestSTAC"' in answer.read()
-    process.send_signal(signal.SIGINT)
-    result = ended(process, 20)
-    assert result.code == 0
-    assert f"SCS2_DEMO_URL={address.partition('/dog')[0]} SCS2_CONFIG=configs/demo.yml" in said[2]
+    # What a second shell needs.
+    settings = dict(word.split("=", 1) for word in shlex.split(said[3]) if "=" in word)
+    key = Path(settings.pop("SCS2_DEMO_CLMS_CREDENTIALS"))
+    assert settings == {"SCS2_DEMO_URL": address.partition("/dog")[0], "SCS2_CONFIG": "configs/demo.yml"}
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+    assert Client(clms, json.loads(key.read_text())).tasks() == {}
+    process.send_signal(number)
+    assert ended(process, 20).code == code
+    assert not key.parent.exists()
     assert not trial.home.exists()
 
 

@@ -32,13 +32,21 @@ def test_loading_asks_nothing_of_any_network(
     with pytest.raises((SocketBlockedError, UserWarning), match="tried to use socket"):
         socket.socket()
     monkeypatch.chdir(tmp_path)
+    # Nor of any credentials: the service key's file isn't there.
+    for name in ("SCS2_DEMO_CLMS_CREDENTIALS", "CLMS_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    assert not list((CHECKOUT / "configs").glob("*credentials*"))
     definitions = definitions_of(CHECKOUT / "configs" / config, monkeypatch)
     graph = definitions.resolve_asset_graph()
-    cubes = {dg.AssetKey(name) for name in ("gami", "forestpaths_genus", "liu", "efda")}
+    names = ("forest_type_2015", "gami", "forestpaths_genus", "liu", "esa_cci_biomass", "efda")
+    cubes = {dg.AssetKey(name) for name in names}
     sources = graph.get_all_asset_keys() - cubes
     assert cubes <= graph.get_all_asset_keys()
     assert len(sources) == len(cubes)
-    assert all(key.path[:2] == ["sources", "eoforest_stac"] for key in sources)
+    # A probe for each that is read where it is, and the one that is preloaded.
+    kinds = sorted((key.path[1], *sorted(graph.get(key).kinds)) for key in sources)
+    assert kinds == [("clms", "clms", "zarr"), *[("eoforest_stac", "stac")] * 4, ("esa_cci", "cciodp")]
+    assert {key.path[0] for key in sources} == {"sources"}
     assert {graph.get(key).group_name for key in sources} == {"sources"}
     assert {graph.get(key).group_name for key in cubes} == {"cubes"}
     for key in cubes:

@@ -270,5 +270,8 @@ class Disk(Objects):
     def exists(self, prefix: str) -> bool:
         return self._objects.exists(prefix)
 
+    def shown(self, key: str) -> str:
+        return self.url(key)
+
     def url(self, key: str) -> str:
         return self._objects.url(key)

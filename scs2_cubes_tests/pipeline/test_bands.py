@@ -13,7 +13,7 @@ from scs2_cubes.core.grid import Grid, Region
 from scs2_cubes.core.specification import DatasetSpec, StoreSpec
 from scs2_cubes.core.variables import Kind
 from scs2_cubes.pipeline.plan import make_plan
-from scs2_cubes.sources import open_source
+from scs2_cubes.sources import open_described
 
 BANDS = [{"name": "height", "unit": "m", "nodata": 0}, {"name": "stored", "unit": "km", "nodata": 7}, {"no": "name"}]
 
@@ -34,7 +34,7 @@ def test_bands_say_what_the_store_leaves_out_and_nothing_else(tmp_path: Path) ->
     store = StoreSpec("catalogue", "stac", {"url": str(tmp_path / "catalog.json")})
     grid = Grid.from_bbox([30, 820, 150, 940], "EPSG:3035", 30, 4)
     spec = DatasetSpec("cube", store, "unknown.json", (Region("here", grid),), region_folders=False, product=None)
-    plan = make_plan(spec, spec.regions[0], open_source(store).describe("unknown.json"))
+    plan = make_plan(spec, spec.regions[0], open_described(store).describe("unknown.json"))
     by_name = {layer.variable.name: layer for layer in plan.layers}
     told = {name: (layer.variable.kind, layer.variable.units, layer.nodata) for name, layer in by_name.items()}
     assert told == {

@@ -19,6 +19,7 @@ from scs2_cubes.sources.http import (
     TransientAnswerError,
     is_local,
     local_path,
+    refuse_status,
     retry_after_seconds,
     retry_arguments,
     rewrite,
@@ -52,6 +53,18 @@ class TestAnswers:
             documents().get(demo_server.catalogue_url)
         assert refused.value.url == demo_server.catalogue_url
         assert demo_server.requests.count() == 1
+
+    def test_a_hint_is_the_caller_s(self, demo_server: DemoServer) -> None:
+        """A document isn't a bucket, and no tiles are made of it."""
+        demo_server.faults.add(Status(403), times=1)
+        demo_server.faults.add(Status(503))
+        for error in (AccessDeniedError, SourceUnavailableError):
+            with pytest.raises(error) as refused:
+                documents().get(demo_server.catalogue_url)
+            assert "bucket" not in str(refused.value)
+            assert "tiles" not in str(refused.value)
+        with pytest.raises(AccessDeniedError, match="order it anew"):
+            refuse_status(403, {}, "http://host.example", hint="order it anew")
 
     @pytest.mark.parametrize("status", [404, 410])
     def test_missing_at_once(self, demo_server: DemoServer, status: int) -> None:

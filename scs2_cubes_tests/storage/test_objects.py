@@ -68,6 +68,26 @@ class TestEverywhere:
             objects.move("a", "old/a")
         assert objects.get("a/1") == b"3"
 
+    def test_walk_and_remove(self, place: Place) -> None:
+        tree = open_objects(place.root, {})
+        assert list(tree.walk("")) == []
+        for key in ("a/2", "a/b/c/3", "ab/4"):
+            tree.put(key, b"-")
+        assert list(tree.walk("a")) == ["a/2", "a/b/c/3"]
+        assert list(tree.walk("")) == ["a/2", "a/b/c/3", "ab/4"]
+        tree.remove("a")
+        assert not tree.exists("a")
+        assert list(tree.walk("")) == ["ab/4"]
+        tree.remove("a")
+
+    def test_sizes(self, place: Place) -> None:
+        tree = open_objects(place.root, {})
+        assert tree.sizes("a") == {}
+        for key, content in {"a/2": b"", "a/b/c/3": b"12345", "ab/4": b"6"}.items():
+            tree.put(key, content)
+        assert tree.sizes("a") == {"2": 0, "b/c/3": 5}
+        assert tree.sizes("") == {"a/2": 0, "a/b/c/3": 5, "ab/4": 1}
+
     def test_url_is_where_other_libraries_find_it(self, objects: Objects) -> None:
         objects.put("a/b", b"here")
         filesystem, path = fsspec.core.url_to_fs(objects.url("a/b"))
@@ -157,6 +177,68 @@ class TestFolder:
                 LocalObjects(tmp_path).put("a/b", b"one")
         finally:
             tmp_path.chmod(0o700)
+
+    def test_removed_by_two_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another process removes an inner file while this one is at it: what is left goes, too."""
+        objects = LocalObjects(tmp_path)
+        for key in ("a/1", "a/2", "a/b/3", "c"):
+            objects.put(key, b"-")
+        real, removed = os.unlink, []
+
+        def unlink(path: str, **given: Any) -> None:
+            removed.append(path)
+            real(path, **given)
+            if len(removed) == 1:
+                # As it looks where the other one was faster.
+                raise FileNotFoundError(2, "No such file or directory")
+
+        monkeypatch.setattr(os, "unlink", unlink)
+        objects.remove("a")
+        monkeypatch.undo()
+        assert not (tmp_path / "a").exists()
+        assert objects.get("c") == b"-"
+        assert len(removed) == 3
+
+
+class Refusing(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no type information
+    """Answers every request with an error."""
+
+    cachable = False
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise PermissionError(13, "Forbidden")
+
+    find = info = mv = cat_file = pipe_file = rm_file = rm = ls = _refuse
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> FsspecObjects:
+    objects = FsspecObjects("memory://user:PLANTED@bucket/x", {})
+    monkeypatch.setattr(objects, "_filesystem", Refusing())
+    return objects
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda objects: objects.get("a"),
+        lambda objects: objects.put("a", b""),
+        lambda objects: objects.delete("a"),
+        lambda objects: list(objects.keys("a")),
+        lambda objects: objects.size("a"),
+        lambda objects: objects.sizes("a"),
+        lambda objects: objects.exists("a"),
+        lambda objects: objects.move("a", "b"),
+        lambda objects: list(objects.walk("a")),
+        lambda objects: objects.remove("a"),
+    ],
+)
+def test_errors_of_an_object_store(refused: FsspecObjects, call: Any) -> None:
+    """They are this package's, name the place, and show no password."""
+    with pytest.raises(StorageError, match=r"memory://bucket/x/[ab].*Forbidden") as caught:
+        call(refused)
+    assert "PLANTED" not in str(caught.value)
+    assert refused.shown("k") == "memory://bucket/x/k"
 
 
 class TestSweep:

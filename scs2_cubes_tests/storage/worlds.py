@@ -61,6 +61,9 @@ class OutOfSpace(Objects):
     def url(self, key: str) -> str:
         return self._objects.url(key)
 
+    def shown(self, key: str) -> str:
+        return self._objects.shown(key)
+
 
 @dataclass(frozen=True)
 class Place:

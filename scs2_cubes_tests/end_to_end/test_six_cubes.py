@@ -1,7 +1,7 @@
-"""The demonstration's four cubes against oracles that know nothing of ``scs2_cubes``: pyproj, numpy, and the sources.
+"""The demonstration's six cubes against oracles that know nothing of ``scs2_cubes``: pyproj, numpy, and the sources.
 
-What the sources hold is read with xarray from the embedded server. Expected pixels follow the rules for each kind of
-variable from their definitions, vectorised over the whole region.
+What the sources hold is read with xarray from the embedded server, or ordered from it by another client. Expected
+pixels follow the rules for each kind of variable from their definitions, vectorised over the whole region.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pyproj import CRS, Transformer
 
 from scs2_cubes.api import open_cube
 from scs2_cubes.demo.catalogue import Catalogue
+from scs2_cubes.demo.portal_stands import Stands
 from scs2_cubes.demo.server import DemoServer
+from scs2_cubes_tests.end_to_end.forest_type import CODES, FILE, delivered, majority, orders
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT, in_process
 
 Array = npt.NDArray[Any]
@@ -63,9 +65,11 @@ class Demonstration:
 
 @pytest.fixture(scope="module")
 def demonstration(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
-    folder = tmp_path_factory.mktemp("four")
+    folder = tmp_path_factory.mktemp("six")
     with DemoServer(catalogue=catalogue) as server, pytest.MonkeyPatch.context() as patch:
+        server.clms.write_credentials(folder / "key.json")
         patch.setenv("SCS2_DEMO_URL", server.url)
+        patch.setenv("SCS2_DEMO_CLMS_CREDENTIALS", str(folder / "key.json"))
         patch.setenv("SCS2_DEMO_ROOT", str(folder / "cubes"))
         path = str(CHECKOUT / "configs/demo.yml")
         ended = in_process("run", "--config", path, home=folder / "history")
@@ -215,7 +219,26 @@ def test_outside_of_the_forest_is_the_same_every_year(demonstration: Demonstrati
     assert 0.3 < outside.mean() < 0.7
 
 
+def test_forest_type(demonstration: Demonstration) -> None:
+    assert orders(demonstration.server) == 1
+    picture = delivered(demonstration.server)
+    cube = demonstration.cube("forest_type_2015")
+    assert list(cube.data_vars) == [FILE]
+    assert cube[FILE].dims == ("y", "x")
+    found = cube[FILE].to_numpy()
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, majority(picture, X, Y))
+    # Each of them is there, so that each was compared; 254 is a class, not "no value".
+    assert {*CODES, 255} == set(np.unique(found))
+    # No displacement: the centre's own code is nearly always the majority's, in one place and in no other.
+    under = picture.codes[np.ix_(*(np.floor(at / 20).astype(int) for at in (picture.north - Y, X - picture.west)))]
+    assert (under == found).mean() > max(
+        (np.roll(under, shift, axis) == found).mean() for shift in (-1, 1) for axis in (0, 1)
+    )
+
+
 LEGENDS = {
+    "forest_type_2015": (FILE, CODES, "non_forest broadleaved coniferous unclassifiable"),
     "forestpaths_genus": (
         "genus",
         range(8),
@@ -237,14 +260,16 @@ def test_class_codes_are_legal(demonstration: Demonstration, name: str) -> None:
     assert layer.attrs["flag_meanings"] == meanings
     told = ", ".join(f"{number}: {count}" for number, count in zip(numbers, counts, strict=True))
     print(f"{name}: looked at {values.size} pixels ({told})")  # noqa: T201  (asked for: how much "legal" is worth)
-    assert counts.sum() == values.size == NX * NY * len(layer.coords.get("time", np.zeros(1)).to_numpy().reshape(-1))
+    assert counts.sum() == values.size == NX * NY * layer.sizes.get("time", 1)
 
 
 # What lies around the pixels.
 
-#: Cube → its variables (dtype, fill, units), first and last time stamp, steps (None: scalar), STAC item, licence.
+#: Cube → its variables (dtype, fill, units), first and last time stamp (None: no time), steps (None: scalar), STAC item
+#: (empty: none), licence.
 FLOAT = ("float32", np.nan)
-CUBES: dict[str, tuple[dict[str, tuple[str, float, str | None]], str, str, int | None, str, str]] = {
+CUBES: dict[str, tuple[dict[str, tuple[str, float, str | None]], str | None, str | None, int | None, str, str]] = {
+    "forest_type_2015": ({FILE: ("uint8", 255, None)}, None, None, None, "", "see references"),
     "gami": ({"forest_age": (*FLOAT, "years")}, "2020-01-01", "2020-01-01", None, "GAMI_v3.1", "various"),
     "forestpaths_genus": (
         {"genus": ("uint8", 255, None)},
@@ -265,6 +290,14 @@ CUBES: dict[str, tuple[dict[str, tuple[str, float, str | None]], str, str, int |
         None,
         "LIU_BIOMASS_v0.1",
         "Planet licence, non-commercial use only",
+    ),
+    "esa_cci_biomass": (
+        {"agb": (*FLOAT, "Mg ha-1"), "agb_sd": (*FLOAT, "Mg ha-1")},
+        "2007-07-02T11:59:59",
+        "2022-07-02T11:59:59",
+        10,
+        "",
+        "see references",
     ),
     "efda": (
         {"disturbance_agent": ("uint8", 255, None)},
@@ -304,13 +337,18 @@ def test_coordinates(demonstration: Demonstration, name: str) -> None:
     assert cube["spatial_ref"].dtype.kind == "i"
     assert int(cube["spatial_ref"]) == 0
     assert CRS.from_wkt(cube["spatial_ref"].attrs["crs_wkt"]) == CRS.from_epsg(3035)
+    if first is None or last is None:
+        assert set(cube.coords) == {"x", "y", "spatial_ref"}
+        return
     times = np.atleast_1d(cube["time"].to_numpy())
-    assert (str(times[0])[:19], str(times[-1])[:19]) == (f"{first}T00:00:00", f"{last}T00:00:00")
+    ends = [moment if "T" in moment else f"{moment}T00:00:00" for moment in (first, last)]
+    assert [str(times[0])[:19], str(times[-1])[:19]] == ends
     assert cube["time"].shape == ((steps,) if steps else ())
-    assert [str(time)[:4] for time in times] == [str(year) for year in range(int(first[:4]), int(last[:4]) + 1)]
+    years = [2007, 2010, *range(2015, 2023)] if name == "esa_cci_biomass" else range(int(first[:4]), int(last[:4]) + 1)
+    assert [str(time)[:4] for time in times] == [str(year) for year in years]
 
 
-@pytest.mark.parametrize("name", list(CUBES))
+@pytest.mark.parametrize("name", [name for name, (*_, item, _) in CUBES.items() if item])
 def test_attributes(demonstration: Demonstration, name: str) -> None:
     *_, item, licence = CUBES[name]
     attrs = demonstration.stored(name).attrs
@@ -330,6 +368,63 @@ def test_attributes(demonstration: Demonstration, name: str) -> None:
     assert "synthetic data" in attrs["institution"]
     assert ("non_commercial_use_only" in attrs) == (name == "liu")
     assert ("references" in attrs) == (name in {"gami", "forestpaths_genus"})
+
+
+def test_biomass_of_the_portal(demonstration: Demonstration) -> None:
+    """Against the portal's own pixels, at targets spread over the region; every one is in ``pipeline``'s test."""
+    cube = demonstration.cube("esa_cci_biomass")
+    picked = np.random.default_rng(6).integers(0, (NY, NX), (400, 2))
+    lon, lat = Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True).transform(
+        X[picked[:, 1]], Y[picked[:, 0]]
+    )
+    u, v = (lon + 180) * 1125, (80 - lat) * 1125
+    rows = np.arange(int(v.min()) - 2, int(v.max()) + 4)
+    cols = np.arange(int(u.min()) - 2, int(u.max()) + 4)
+    stands = Stands()
+    for step, year in ((0, 2007), (4, 2017), (9, 2022)):
+        for name, pixels in zip(("agb", "agb_sd"), stands.biomass(rows, cols, year), strict=True):
+            source = np.where(pixels == -32768, np.nan, pixels.astype(float))
+            expected = _bilinear(source, u - cols[0], v - rows[0])
+            made = cube[name].to_numpy()[step][picked[:, 0], picked[:, 1]]
+            assert (np.isnan(made) != np.isnan(expected)).mean() < 0.01
+            both = ~np.isnan(made) & ~np.isnan(expected)
+            assert both.sum() > 100
+            # Geolocation may be off by SLACK of a pixel, where neighbours differ by hundreds of Mg/ha at the most.
+            assert np.abs(made[both] - expected[both]).max() < 500 * SLACK
+
+
+def test_attributes_of_what_came_from_the_portal(demonstration: Demonstration) -> None:
+    cube = demonstration.stored("esa_cci_biomass")
+    assert cube.attrs["Conventions"].startswith("CF-")
+    assert cube.attrs["license"] == "see references"
+    assert cube.attrs["source_version"]
+    assert cube["agb_sd"].attrs["error_model"] == "fully correlated from one source pixel to the next"
+    assert "error_model" not in cube["agb"].attrs
+    assert not {name for name in cube.attrs if name.startswith(("geospatial_", "time_coverage_"))}
+
+
+def test_the_portal_was_asked_for_no_window_twice(demonstration: Demonstration) -> None:
+    asked = [one.query for one in demonstration.server.requests.entries(".dods") if "agb" in one.query]
+    files = [one.path for one in demonstration.server.requests.entries(".dods") if "agb" in one.query]
+    # The region fits into one request per year and variable.
+    assert len(asked) == 20
+    assert len(set(zip(files, asked, strict=True))) == 20
+
+
+def test_attributes_of_what_was_preloaded(demonstration: Demonstration) -> None:
+    attrs = demonstration.stored("forest_type_2015").attrs
+    assert attrs["Conventions"].startswith("CF-")
+    assert attrs["title"].startswith("Forest type of Europe in 2015")
+    assert attrs["source"].startswith(demonstration.server.clms.api_url)
+    assert (attrs["license"], attrs["references"]) == (
+        "see references",
+        "https://land.copernicus.eu/en/products/high-resolution-layer-forest-type",
+    )
+    assert attrs["source_version"]
+    assert attrs["history"].startswith("scs2_cubes ")
+    # Of the source's own extent and layout nothing.
+    assert not {name for name in attrs if name.startswith(("geospatial_", "time_coverage_"))}
+    assert demonstration.root.as_posix() not in str(attrs)
 
 
 @pytest.mark.parametrize("name", list(CUBES))
@@ -353,6 +448,7 @@ def test_the_cases_functions_change_nothing(demonstration: Demonstration, tmp_pa
     data = yaml.safe_load((CHECKOUT / "configs/demo.yml").read_text(encoding="utf-8"))
     data["data_stores"][0]["store_params"]["root"] = str(tmp_path / "cubes")
     data["data_stores"][1]["store_params"]["href_rewrite"] = {ORIGIN: demonstration.server.url}
+    del data["preload_datasets"]
     data["grid_mappings"][0] |= {"identifier": "coast", "bbox": [3429004, 2450417, 3433804, 2454017], "tile_size": 96}
     datasets = {entry["identifier"]: entry | {"grid_mapping": "coast"} for entry in data["datasets"]}
     datasets["efda"]["open_params"] = {"time_range": ["2021-01-01", None]}
