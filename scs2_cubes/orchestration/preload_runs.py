@@ -81,7 +81,8 @@ class PreloadRuns:
     def conclude(self, spec: PreloadSpec, end: RunEnd) -> Iterator[PreloadOutcome]:
         """Note how a run with the asset of ``spec`` ended for it; yields what it fetched, if it did."""
         key = source_key(spec)
-        reported = end.of(key)
+        # A cube's step reports its source's version, too, by an event of the same key.
+        reported = [one for one in end.of(key) if "fresh" in one.metadata]
         # A run that has fetched it may have failed afterwards, with the cube.
         self._settled[key] = None if reported else end.problem
         for one in reported:

@@ -95,7 +95,9 @@ def make_block(
         absent += chunk is None
         stored = stored or chunk is not None
         if values is None and chunk is not None and _is_whole(native, array, key):
-            values = _in_order(native, array, chunk).reshape(1, 1, *window.shape)
+            # A part of a chunk at the source's edge would hold all of it in memory.
+            whole = chunk if chunk.base is None or chunk.size == np.prod(array.chunks) else chunk.copy()
+            values = _in_order(native, array, whole).reshape(1, 1, *window.shape)
             continue
         if values is None:
             values = _blank(native, array, key, window)

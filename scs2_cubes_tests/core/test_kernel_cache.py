@@ -31,11 +31,11 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run(checkout: Path, **settings: str) -> list[str]:
+def _run(checkout: Path, program: str = _PROGRAM, **settings: str) -> list[str]:
     """What the program prints in a process of its own: the mean, hits and misses of numba's cache."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", program],
         env=ours | {"PYTHONPATH": str(checkout)} | settings,
         cwd=checkout,
         check=True,
@@ -58,3 +58,11 @@ def test_the_next_process_does_not_compile_until_a_callee_changes(checkout: Path
 
 def test_kernels_run_without_the_compiler(checkout: Path) -> None:
     assert _run(checkout, NUMBA_DISABLE_JIT="1") == ["2.0"]
+
+
+def test_without_a_folder_to_keep_it_in_each_process_compiles(checkout: Path) -> None:
+    # What numba has where neither the code's folder nor the user's own can be written: no place at all.
+    nowhere = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
+    for _ in range(2):
+        assert _run(checkout, nowhere + _PROGRAM) == ["2.0", "0", "1"]
+    assert not list(checkout.rglob("*.nbi"))

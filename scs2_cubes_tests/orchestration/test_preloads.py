@@ -8,6 +8,9 @@ from dagster._core.definitions.data_version import StaleStatus
 
 from scs2_cubes.errors import OrderPendingError
 from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.jobs import CaseJob, RunEnd
+from scs2_cubes.orchestration.preload_runs import PreloadRuns
+from scs2_cubes.orchestration.provenance import source_key
 from scs2_cubes_tests.end_to_end.trial import GENUS, Trial, dataset, in_process
 from scs2_cubes_tests.orchestration.archives import (
     FOREST,
@@ -287,3 +290,18 @@ def test_what_nobody_reads_can_fail(trial: Trial, archives: Archives) -> None:
     assert result.code == 1
     assert result.status_of("genus (first)") == "made"
     assert "OrderPendingError:task78isstillQueued" in result.message_column
+
+
+def test_what_a_cube_reports_of_its_source_is_no_preload(trial: Trial, archives: Archives) -> None:
+    """Its step tells the source's version by an event of the same key, where the cache has moved on meanwhile."""
+    case = with_forest(trial, "first").case()
+    (spec,) = case.preloads
+    with trial.instance() as instance:
+        job = CaseJob(build_definitions(case).resolve_implicit_global_asset_job_def(), instance, "error")
+        runs = PreloadRuns(case, job)
+        fetched = {"fresh": True, "bytes_in_cache": 7, "seconds": 0.5}
+        key = source_key(spec)
+        told = (dg.AssetMaterialization(key, metadata=fetched), dg.AssetMaterialization(key))
+        assert [outcome.size for outcome in runs.conclude(spec, RunEnd(None, told))] == [7]
+        assert list(PreloadRuns(case, job).conclude(spec, RunEnd("it failed", told[1:]))) == []
+    assert archives.fetches == []

@@ -16,6 +16,7 @@ from scs2_cubes.core.grid import Grid, Lattice, Region, Window
 from scs2_cubes.core.native import Location, NativeArray, NativeDataset
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.core.variables import Statistic
+from scs2_cubes.pipeline import windows
 from scs2_cubes.pipeline.blocks import Block, BlockKey, Memory, chunks_of_block, make_block
 from scs2_cubes.pipeline.compute import ThreadCompute
 from scs2_cubes.pipeline.plan import make_plan
@@ -278,6 +279,17 @@ class TestReads:
         (reader,) = readers
         assert reader.reads
         assert {chunk for chunk, reads in reader.reads.items() if reads > 1} == set()
+
+    @pytest.mark.parametrize("stored", [windows.STORED_BYTES, 0])
+    def test_bytes_are_kept_where_pixels_are_pushed_out(
+        self, tmp_path: Path, readers: list[CountingReader], monkeypatch: pytest.MonkeyPatch, stored: int
+    ) -> None:
+        """Two blocks of 64 x 64 in 16 bits are less than two tiles share."""
+        monkeypatch.setattr(windows, "BLOCK_BYTES", 2 * 64 * 64 * 2)
+        monkeypatch.setattr(windows, "STORED_BYTES", stored)
+        genus_world(tmp_path).make(ThreadCompute(1))
+        # Without that memory chunks are read again, or this test would show nothing.
+        assert (max(readers[0].reads.values()) == 1) == (stored > 0)
 
     @pytest.mark.parametrize("offset", [-1.5, -0.5, 0.0, 0.5])
     def test_also_where_tiles_and_chunks_end_nearly_together(

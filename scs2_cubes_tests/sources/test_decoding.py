@@ -24,6 +24,9 @@ STORED: dict[str, dict[str, Any]] = {
     "v2, zstd": {"zarr_format": 2, "compressors": numcodecs.Zstd(1)},
     "v2, blosc": {"zarr_format": 2, "compressors": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.BITSHUFFLE)},
     "v2, zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib(1)},
+    "v2, bz2": {"zarr_format": 2, "compressors": numcodecs.BZ2(1)},
+    "v2, lzma": {"zarr_format": 2, "compressors": numcodecs.LZMA(preset=1)},
+    "v2, gzip": {"zarr_format": 2, "compressors": numcodecs.GZip(1)},
     "v2, not compressed": {"zarr_format": 2, "compressors": None},
     "v2, big-endian": {"zarr_format": 2, "dtype": ">i2"},
     "v2, columns first": {"zarr_format": 2, "order": "F"},
@@ -76,10 +79,14 @@ def test_pixels_are_those_that_zarr_reads(stored: Path) -> None:
         np.testing.assert_array_equal(chunk, wanted)
 
 
-def test_cut_bytes_are_an_error(stored: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "garbled", "empty"])
+def test_damaged_bytes_are_an_error(stored: Path, damage: str, request: pytest.FixtureRequest) -> None:
+    if damage == "garbled" and "not compressed" in request.node.name:
+        pytest.skip("any bytes of the right length are pixels")
     native = describe_group(Location(str(stored)), href="https://a.example", provenance={})
     reader, age = open_reader(native.location), native.array("age")
     encoded = reader.fetch_chunk(age, (0, 0))
     assert encoded is not None
+    damaged = {"cut": encoded[: len(encoded) // 2], "garbled": bytes(255 - one for one in encoded), "empty": b""}
     with pytest.raises(SourceFormatError, match=r"can't be decoded.*a\.zarr/age"):
-        reader.decode_chunk(age, (0, 0), encoded[: len(encoded) // 2])
+        reader.decode_chunk(age, (0, 0), damaged[damage])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +26,25 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     still of now (its manual, "Caching limitations"), and would go on with the old code of what lies in other files. So
     the whole package goes into the stamp by which numba tells.
     """
-    kernel: Any = njit(cache=True, nogil=True)(function)
+    try:
+        kernel: Any = njit(cache=True, nogil=True)(function)
+    except RuntimeError as error:
+        # No folder to keep it in: neither beside the code nor in the user's own. Each process compiles for itself then.
+        _tell_once(str(error))
+        return njit(nogil=True)(function)
     # NUMBA_DISABLE_JIT, for debuggers and coverage: the function itself comes back.
     if kernel is not function:
         kept = kernel._cache._cache_file  # noqa: SLF001  # numba's only other way is a setting for the whole process
         kept._source_stamp = (kept._source_stamp, _package_stamp())  # noqa: SLF001  # as above
     return kernel  # type: ignore[no-any-return]  # numba is untyped
+
+
+@lru_cache(maxsize=1)
+def _tell_once(_: str) -> None:
+    logging.getLogger(__name__).warning(
+        "compiled loops can't be kept on this machine, so that every process compiles them anew, for about a minute: "
+        "set NUMBA_CACHE_DIR to a folder that may be written"
+    )
 
 
 @lru_cache(maxsize=1)
