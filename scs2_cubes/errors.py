@@ -10,6 +10,7 @@
     │   ├── AccessDeniedError       the source answers 401 or 403
     │   ├── DataIdNotFoundError     the source has no such data id
     │   └── SourceFormatError       the source answers something that can't be understood
+    │       └── ArchiveLayoutError  an archive is laid out in a way that is refused: fetching it again won't help
     ├── PreloadError                what must lie near before it can be read couldn't be fetched
     │   ├── OrderFailedError        the service ended an order without a delivery
     │   ├── OrderPendingError       an order wasn't ready in time; it's remembered, the next run goes on waiting
@@ -23,7 +24,7 @@
         └── TileError               one tile could not be made
 
 A message names what, where, the offending value and what to do. None of them ever holds a secret: URLs are
-passed through :func:`redact` before they reach a message.
+passed through :func:`redact` before they reach a message, and what others say through :func:`redact_text`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 __all__ = [
     "AccessDeniedError",
+    "ArchiveLayoutError",
     "ConfigurationError",
     "CubeIdentityError",
     "CubeNotFoundError",
@@ -52,6 +54,7 @@ __all__ = [
     "StorageError",
     "TileError",
     "redact",
+    "redact_text",
 ]
 
 
@@ -59,6 +62,8 @@ __all__ = [
 _VIEW = re.compile(r"/@@?[a-z][a-z0-9_-]*(?=/|$)")
 #: A host with or without a port.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]]+)(:[0-9]{0,5})?")
+#: A URL in a text, to the next white space: quotes and brackets may be part of a password.
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 def redact(url: str) -> str:
@@ -76,6 +81,11 @@ def redact(url: str) -> str:
         return f"{parts.scheme}://…"
     query = "…" if parts.query else ""
     return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def redact_text(text: str) -> str:
+    """Return ``text``, which others wrote, with every URL in it as :func:`redact` shows it."""
+    return _IN_TEXT.sub(lambda found: redact(found[0]), text)
 
 
 class Scs2CubesError(Exception):
@@ -126,6 +136,10 @@ class DataIdNotFoundError(SourceError):
 
 class SourceFormatError(SourceError):
     """The source answers something that can't be understood."""
+
+
+class ArchiveLayoutError(SourceFormatError):
+    """An archive is laid out in a way that is refused; the message names what. Fetching it again won't help."""
 
 
 class PreloadError(Scs2CubesError):

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from scs2_cubes.errors import SourceFormatError, StorageError
+from scs2_cubes.errors import ArchiveLayoutError, SourceFormatError, StorageError
 
 __all__ = ["unpack"]
 
@@ -48,8 +48,9 @@ def unpack(archive: Path, folder: Path) -> tuple[Path, ...]:
     They appear under their names once all of them are there; until then they have the suffix ``.part``, and what an
     earlier, interrupted call left is overwritten. Holds no more than a few MiB in memory.
 
-    Raises SourceFormatError where the archive is damaged, encrypted, laid out in another way or has names that mustn't
-    be, and StorageError where the disk has too little room or can't be read or written.
+    Raises ArchiveLayoutError where the archive is encrypted, laid out in another way or has names that mustn't be,
+    SourceFormatError where it is damaged, and StorageError where the disk has too little room or can't be read or
+    written.
     """
     inner = folder / "delivery.zip.part"
     try:
@@ -102,12 +103,12 @@ def _readable(archive: Path, what: str) -> Iterator[None]:
 
 
 def _files(opened: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
-    """Members that aren't folders, each with a name that can't lead anywhere. Raises SourceFormatError."""
+    """Members that aren't folders, each with a name that can't lead anywhere. Raises ArchiveLayoutError."""
     members = opened.infolist()
     for member in members:
         problem = _problem(member)
         if problem is not None:
-            raise SourceFormatError(f"member {_shown(member.filename)} {problem}", url=str(archive))
+            raise ArchiveLayoutError(f"member {_shown(member.filename)} {problem}", url=str(archive))
     return [member for member in members if not member.is_dir()]
 
 
@@ -129,17 +130,19 @@ def _inner_zip(members: Sequence[zipfile.ZipInfo], archive: Path) -> zipfile.Zip
     names = [member.filename for member in members]
     zips = [member for member in members if PurePosixPath(member.filename).suffix.lower() == ".zip"]
     if len(zips) > 1:
-        raise SourceFormatError(
+        raise ArchiveLayoutError(
             f"it holds {len(zips)} zips, and which one is meant isn't known: {_list(m.filename for m in zips)}",
             url=str(archive),
         )
     if not zips or PurePosixPath(zips[0].filename).parts[:-1] != (_RESULTS,):
-        raise SourceFormatError(f"it should hold one {_RESULTS}/<name>.zip, but holds {_list(names)}", url=str(archive))
+        raise ArchiveLayoutError(
+            f"it should hold one {_RESULTS}/<name>.zip, but holds {_list(names)}", url=str(archive)
+        )
     return zips[0]
 
 
 def _rasters(members: Sequence[zipfile.ZipInfo], archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """File name → member, sorted by name. Raises SourceFormatError where there is none, or two have one name."""
+    """File name → member, sorted by name. Raises ArchiveLayoutError where there is none, or two have one name."""
     found: dict[str, zipfile.ZipInfo] = {}
     folded: dict[str, zipfile.ZipInfo] = {}
     for member in members:
@@ -149,14 +152,14 @@ def _rasters(members: Sequence[zipfile.ZipInfo], archive: Path) -> dict[str, zip
         # What is one name to some filesystems: those that ignore case, and those that normalise accents.
         twin = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), member)
         if twin is not member:
-            raise SourceFormatError(
+            raise ArchiveLayoutError(
                 f"two of its rasters would have the same name: {_list([twin.filename, member.filename])}",
                 url=str(archive),
             )
         found[name] = member
     if not found:
         names = _list(member.filename for member in members)
-        raise SourceFormatError(f"the zip in it should hold .tif or .tiff files, but holds {names}", url=str(archive))
+        raise ArchiveLayoutError(f"the zip in it should hold .tif or .tiff files, but holds {names}", url=str(archive))
     return dict(sorted(found.items()))
 
 

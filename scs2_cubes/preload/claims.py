@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Self
 
-from scs2_cubes.errors import PreloadError, StorageError
+from scs2_cubes.errors import PreloadError, redact_text
 from scs2_cubes.preload.base import Tell
 from scs2_cubes.preload.processes import Process
 from scs2_cubes.storage.objects import Objects
@@ -116,6 +116,7 @@ class Contender:
         owner = uuid.uuid4().hex
         notice = _Notice(self._key, owner, Process.this(), is_holder=False, beat=0)
         document = f"{self._prefix}{owner}.json"
+        put = _awake()
         self._objects.put(document, _encode(notice))
         won = False
         try:
@@ -123,7 +124,10 @@ class Contender:
         finally:
             if not won:
                 self._objects.delete(document)
-        return Claim(self._objects, document, notice, self._timing, frozenset(self._buried)).hold() if won else None
+        if not won:
+            return None
+        claim = Claim(self._objects, document, notice, self._timing, frozenset(self._buried))
+        return claim if claim.hold(put) else None
 
     def _wins(self, document: str, owner: str) -> bool:
         """Whether nobody else is left, once those have withdrawn that have to."""
@@ -201,15 +205,28 @@ class Claim:
     ) -> None:
         self.release()
 
-    def hold(self) -> Self:
-        """Tell the others that it is held, and go on telling."""
+    def hold(self, since: float) -> bool:
+        """Tell the others that it is held, and go on telling; False where it may have been taken for dead meanwhile.
+
+        ``since`` is a moment before its document was put first, by the clock of :func:`_awake`. Raises StorageError.
+        """
+        is_held = False
         try:
-            self._announce()
-        except StorageError:
-            self._give_up()
-            raise
-        threading.Thread(target=self._beat, name=f"claim {self.notice.owner[:8]}", daemon=True).start()
-        return self
+            is_held = self._stands(since)
+        finally:
+            if not is_held:
+                self._give_up()
+        if is_held:
+            threading.Thread(target=self._beat, name=f"claim {self.notice.owner[:8]}", daemon=True).start()
+        return is_held
+
+    def _stands(self, since: float) -> bool:
+        """Announce it, unless somebody has taken over, or may have, after this process was suspended."""
+        if self.objects.get(self.document) is None:
+            return False
+        self._announce()
+        # Who has just taken over may not have announced it yet, but can't have within a lease.
+        return not self._is_deposed() and _awake() - since < self.timing.lease
 
     def check(self) -> None:
         """Raise PreloadError where it isn't held any more. No I/O."""
@@ -261,9 +278,10 @@ class Claim:
         while not self._released.wait(self.timing.beat):
             try:
                 self.renew()
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, without this thread the claim is lost for good
                 # The next one may succeed; check() knows how long ago the last one was.
-                _LOGGER.warning("the claim on %r can't be renewed: %s", self.notice.key, error)
+                shown = f"{type(error).__name__}: {redact_text(str(error))}"
+                _LOGGER.warning("the claim on %r can't be renewed: %s", self.notice.key, shown)
 
     def _give_up(self) -> None:
         self._released.set()

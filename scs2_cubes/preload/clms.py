@@ -140,7 +140,7 @@ class ClmsPreload:
         if spec.cleanup:
             self.cache.clear_downloads(data_id)
         # Last: by what is remembered the next run knows that there may be something to clear.
-        self._journal.remove(data_id)
+        self._journal.clear(data_id)
 
     @property
     def _journal(self) -> Journal:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from scs2_cubes.errors import (
     AccessDeniedError,
+    ArchiveLayoutError,
     DataIdNotFoundError,
     SourceFormatError,
     SourceUnavailableError,
@@ -44,26 +45,36 @@ class Delivery:
     def rasters(self) -> tuple[Path, ...]:
         """Paths of the rasters, sorted by name. Fetches what isn't there; a damaged archive is fetched twice.
 
-        Raises SourceFormatError where it is damaged both times, what :class:`Ordering` raises, what downloading
-        raises, and StorageError.
+        Raises ArchiveLayoutError where its layout is refused, SourceFormatError where it is damaged both times, what
+        :class:`Ordering` raises, what downloading raises, and StorageError.
         """
         archive = self._archive()
         try:
             return self._unpack(archive)
+        except ArchiveLayoutError:
+            raise
         except SourceFormatError as error:
             self._say(f"{error.args[0]}; fetching it once more")
         _remove(archive)
         archive = self._archive()
         try:
             return self._unpack(archive)
+        except ArchiveLayoutError:
+            raise
         except SourceFormatError as error:
             _remove(archive)
-            text = f"{error.args[0]}. It was fetched twice: run again later, or with force_preload, which orders anew"
+            self._ordering.discard()
+            text = f"{error.args[0]}. It was fetched twice, and isn't taken any more: run again to order anew"
             raise SourceFormatError(f"{self._what}: {text}", url=self._source.url) from error
 
     def _unpack(self, archive: Path) -> tuple[Path, ...]:
         self._say(f"unpacking {archive.name}, {decimal(archive.stat().st_size)}")
-        return unpack(archive, self._folder / _RASTERS)
+        try:
+            return unpack(archive, self._folder / _RASTERS)
+        except ArchiveLayoutError as error:
+            self._ordering.keep()
+            text = f"{error.args[0]}. What is delivered isn't what is known here; only force_preload orders it anew"
+            raise ArchiveLayoutError(f"{self._what}: {text}", url=self._source.url) from error
 
     def _archive(self) -> Path:
         """The archive, whole; that of a run which was killed after its download is there already."""

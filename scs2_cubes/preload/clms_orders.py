@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from scs2_cubes.core.specification import PreloadSpec
@@ -15,6 +15,7 @@ from scs2_cubes.errors import (
     SourceError,
     SourceFormatError,
     redact,
+    redact_text,
 )
 from scs2_cubes.preload.base import Tell
 from scs2_cubes.preload.claims import Claim
@@ -42,12 +43,15 @@ class Polling:
     """From one line to the next, where the status doesn't change."""
 
 
-def reusable(tasks: Iterable[Task], file: OfferedFile, now: datetime, *, finished: bool = True) -> Task | None:
+def reusable(
+    tasks: Iterable[Task], file: OfferedFile, now: datetime, *, finished: bool = True, damaged: Collection[str] = ()
+) -> Task | None:
     """The best of the account's orders of ``file``: the latest delivery that is fresh, else the latest pending order.
 
-    ``finished`` False leaves deliveries out. Pure; ``now`` has a zone.
+    ``finished`` False leaves deliveries out; ``damaged`` are ids of orders that are left out. Pure; ``now`` has a zone.
     """
-    mine = [task for task in tasks if (task.dataset_uid, task.file_id) == (file.dataset_uid, file.file_id)]
+    wanted = (file.dataset_uid, file.file_id)
+    mine = [task for task in tasks if (task.dataset_uid, task.file_id) == wanted and task.task_id not in damaged]
     epoch = datetime.fromtimestamp(0, UTC)
     fresh = [task for task in mine if finished and task.finished and now - (task.finalized or epoch) <= _FRESH]
     # One whose date isn't told is pending as far as anybody knows.
@@ -144,6 +148,17 @@ class Ordering:
         self._is_second = True
         self._task_id = None
 
+    def discard(self) -> None:
+        """Forget the order, whose delivery has proved bad, for good: the next run takes another one."""
+        if self._task_id is not None:
+            self._journal.discard(self._file.data_id, self._task_id)
+
+    def keep(self) -> None:
+        """Remember the order, whose delivery is refused, as one that runs go on with, but none that forces."""
+        known = self._journal.get(self._file.data_id)
+        if known is not None and known.forced:
+            self._journal.put(replace(known, forced=False))
+
     def _begin(self) -> str:
         """Find or make an order, and remember it."""
         self._claim.check()
@@ -151,7 +166,8 @@ class Ordering:
         found = None
         if not self._is_second:
             now = datetime.now(UTC)
-            found = reusable(self._source.tasks(), self._file, now, finished=not self._spec.force)
+            damaged = self._journal.damaged(self._file.data_id)
+            found = reusable(self._source.tasks(), self._file, now, finished=not self._spec.force, damaged=damaged)
         task_id = self._source.order(self._file) if found is None else found.task_id
         since = datetime.now(UTC).isoformat(timespec="seconds")
         known = RememberedOrder(self._file.data_id, self._file.version, task_id, since, self._spec.force)
@@ -211,4 +227,5 @@ class Ordering:
 
 
 def _line(message: str) -> str:
-    return " ".join(message.split())[:300].rstrip(".")
+    # The service knows where deliveries lie. Cut last: half a URL may hold a password that doesn't look like one.
+    return redact_text(" ".join(message.split()))[:300].rstrip(".")

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from scs2_cubes.errors import StorageError, redact
+from scs2_cubes.errors import StorageError, redact, redact_text
 
 __all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "open_objects"]
 
 _PARTIAL = ".partial"
+#: Module and name of the roots of the trees of errors that aren't OSErrors: those of s3fs, and of fsspec over HTTP.
+_FOREIGN = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp.client_exceptions", "ClientError"),
+)
 
 
 class Objects(Protocol):
@@ -214,31 +221,31 @@ class FsspecObjects:
             value: bytes = self._filesystem.cat_file(f"{self._path}/{key}")
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StorageError(f"can't read {self.shown(key)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't read {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
         return value
 
     def put(self, key: str, value: bytes) -> None:
         try:
             self._filesystem.pipe_file(f"{self._path}/{key}", bytes(value))
-        except OSError as error:
-            raise StorageError(f"can't write {self.shown(key)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't write {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
 
     def delete(self, key: str) -> None:
         try:
             self._filesystem.rm_file(f"{self._path}/{key}")
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise StorageError(f"can't remove {self.shown(key)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't remove {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
 
     def keys(self, prefix: str) -> Iterator[str]:
         try:
             entries = self._filesystem.ls(f"{self._path}/{prefix}", detail=True, refresh=True)
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise StorageError(f"can't list {self.shown(prefix)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't list {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
         yield from sorted(
             f"{prefix}/{entry['name'].rsplit('/', 1)[-1]}" for entry in entries if entry["type"] == "file"
         )
@@ -252,8 +259,8 @@ class FsspecObjects:
             self._filesystem.info(f"{self._path}/{prefix}")
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise StorageError(f"can't look at {self.shown(prefix)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't look at {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
         return True
 
     def move(self, prefix: str, target: str) -> None:
@@ -261,8 +268,10 @@ class FsspecObjects:
             raise StorageError(f"can't move {self.shown(prefix)}: {self.shown(target)} exists already")
         try:
             self._filesystem.mv(f"{self._path}/{prefix}", f"{self._path}/{target}", recursive=True)
-        except OSError as error:
-            raise StorageError(f"can't move {self.shown(prefix)} to {self.shown(target)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(
+                f"can't move {self.shown(prefix)} to {self.shown(target)}: {redact_text(str(error))}"
+            ) from _cause(error)
 
     def walk(self, prefix: str) -> Iterator[str]:
         yield from sorted(f"{prefix}/{name}".lstrip("/") for name in self.sizes(prefix))
@@ -275,8 +284,8 @@ class FsspecObjects:
             found = self._filesystem.find(root, detail=True)
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise StorageError(f"can't list {self.shown(prefix)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't list {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
         return {name.removeprefix(f"{root}/"): int(entry["size"] or 0) for name, entry in found.items()}
 
     def remove(self, prefix: str) -> None:
@@ -284,14 +293,28 @@ class FsspecObjects:
             self._filesystem.rm(f"{self._path}/{prefix}", recursive=True)
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise StorageError(f"can't remove {self.shown(prefix)}: {error}") from error
+        except _failures() as error:
+            raise StorageError(f"can't remove {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
 
     def url(self, key: str) -> str:
         return f"{self._root}/{key}"
 
     def shown(self, key: str) -> str:
         return redact(self.url(key))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What filesystems raise where a store can't be reached or refuses: fsspec passes on what its libraries raise.
+
+    A library that nobody has imported has raised nothing.
+    """
+    loaded = [getattr(sys.modules.get(module), name, None) for module, name in _FOREIGN]
+    return (OSError, *(kind for kind in loaded if isinstance(kind, type) and issubclass(kind, Exception)))
+
+
+def _cause(error: Exception) -> Exception | None:
+    """The error, unless it shows secrets: a traceback shows the whole chain."""
+    return error if redact_text(str(error)) == str(error) else None
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError  # type: ignore[import-untyped]  # ships no type information
 
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import PreloadError, StorageError
@@ -325,6 +326,30 @@ class TestLost:
             with pytest.raises(PreloadError, match="cut off from the cache"):
                 claim.check()
 
+    def test_errors_of_other_libraries_do_not_end_the_beat(
+        self, objects: ObjectTree, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        away = threading.Event()
+        away.set()
+
+        class Foreign:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(objects, name)
+
+            def get(self, key: str) -> bytes | None:
+                if away.is_set():
+                    raise EndpointConnectionError(endpoint_url="https://user:PLANTED@s3.example/")
+                return objects.get(key)
+
+        with take(objects, QUICK) as claim:
+            claim.objects = Foreign()
+            time.sleep(0.1)
+            away.clear()
+            time.sleep(QUICK.lease + 0.1)
+            claim.check()
+        assert "can't be renewed: EndpointConnectionError" in caplog.text
+        assert "PLANTED" not in caplog.text
+
     def test_nobody_is_left_behind_where_taking_fails(self, objects: ObjectTree) -> None:
         class Blind:
             """Lists once, and then no more."""
@@ -342,4 +367,70 @@ class TestLost:
 
         with pytest.raises(StorageError, match="can't list"):
             Contender(Blind(), KEY).take()
+        assert documents(objects) == []
+
+
+class TestSuspendedBetweenWinningAndAnnouncing:
+    """Nobody else was there; then this one slept, and another one took over."""
+
+    @staticmethod
+    def take_over(objects: ObjectTree) -> Claim:
+        contender = Contender(objects, KEY, QUICK)
+        assert contender.take() is None
+        time.sleep(QUICK.lease)
+        winner = contender.take()
+        assert winner is not None
+        return winner
+
+    def test_before_it_looks(self, objects: ObjectTree, monkeypatch: pytest.MonkeyPatch) -> None:
+        winners: list[Claim] = []
+        hold = Claim.hold
+
+        def late(claim: Claim, *args: Any) -> Any:
+            monkeypatch.setattr(Claim, "hold", hold)
+            winners.append(self.take_over(objects))
+            return hold(claim, *args)
+
+        monkeypatch.setattr(Claim, "hold", late)
+        # A lease of its own so long that it can't know by the time that has passed.
+        assert Contender(objects, KEY, replace(SILENT, lease=1000.0)).take() is None
+        (winner,) = winners
+        winner.renew()
+        winner.check()
+        assert documents(objects) == [winner.document]
+        winner.release()
+
+    def test_after_it_looked(self, objects: ObjectTree) -> None:
+        winners: list[Claim] = []
+        take_over = self.take_over
+
+        class Suspended:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(objects, name)
+
+            def put(self, key: str, value: bytes) -> None:
+                if json.loads(value)["is_holder"] and not winners:
+                    winners.append(take_over(objects))
+                objects.put(key, value)
+
+        assert Contender(Suspended(), KEY, replace(SILENT, lease=1000.0)).take() is None
+        (winner,) = winners
+        winner.renew()
+        winner.check()
+        assert documents(objects) == [winner.document]
+        winner.release()
+
+    def test_for_a_lease_although_nobody_has_announced_anything(self, objects: ObjectTree) -> None:
+        """Who has buried it may have won, and be about to announce that."""
+
+        class Suspended:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(objects, name)
+
+            def put(self, key: str, value: bytes) -> None:
+                if json.loads(value)["is_holder"]:
+                    time.sleep(QUICK.lease)
+                objects.put(key, value)
+
+        assert Contender(Suspended(), KEY, QUICK).take() is None
         assert documents(objects) == []

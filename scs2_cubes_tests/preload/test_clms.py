@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -217,14 +218,16 @@ class TestReuse:
             ended = moment if status == "Finished_ok" else None
             return Task(str(number), status, uid, fid, moment, ended, None, None, "")
 
-        def best(*tasks: Task, finished: bool = True) -> str | None:
-            found = reusable(tasks, file, now, finished=finished)
+        def best(*tasks: Task, finished: bool = True, damaged: Collection[str] = ()) -> str | None:
+            found = reusable(tasks, file, now, finished=finished, damaged=damaged)
             return None if found is None else found.task_id
 
         assert best() is None
         assert best(task(1, "Finished_ok", 23), task(2, "Finished_ok", 2), task(3, "Finished_ok", 3)) == "2"
         assert best(task(1, "Queued", 0.1), task(2, "Finished_ok", 23)) == "2"
         assert best(task(1, "Queued", 0.1), task(2, "Finished_ok", 23), finished=False) == "1"
+        assert best(task(1, "Finished_ok", 2), task(2, "Finished_ok", 3), damaged={"1"}) == "2"
+        assert best(task(1, "Queued", 2), damaged={"1"}) is None
         assert best(task(1, "Finished_ok", 24.1)) is None
         assert best(task(1, "Finished_ok", None)) is None
         assert best(task(1, "In_progress", 5), task(2, "Queued", 1), task(3, "Queued", 3)) == "2"

@@ -16,6 +16,7 @@ from scs2_cubes.demo.faults import CutBody, GarbledBody, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import (
     AccessDeniedError,
+    ArchiveLayoutError,
     ConfigurationError,
     DataIdNotFoundError,
     OrderFailedError,
@@ -28,6 +29,7 @@ from scs2_cubes.errors import (
 )
 from scs2_cubes_tests.demo.clms_client import Client
 from scs2_cubes_tests.preload.clms_house import DATA_ID, FILE, NAME, House
+from scs2_cubes_tests.preload.files import write_zip
 
 
 @pytest.fixture
@@ -35,10 +37,10 @@ def house(demo_server: DemoServer, tmp_path: Path) -> House:
     return House.make(demo_server, tmp_path)
 
 
-def refused(house: House, kind: type[Scs2CubesError], *parts: str) -> str:
+def refused(house: House, kind: type[Scs2CubesError], *parts: str, force: bool = False) -> str:
     """The message of what fetching raises, which names all ``parts``."""
     with pytest.raises(kind) as caught:
-        house.fetch()
+        house.fetch(force=force)
     for part in parts:
         assert part in str(caught.value)
     return str(caught.value)
@@ -226,20 +228,61 @@ class TestDownload:
         assert report.downloaded == 2 * (house.folder / "planted" / "delivery.zip").stat().st_size
         assert "fetching it once more" in house.text
 
-    def test_damaged_always(self, house: House) -> None:
+    @pytest.mark.parametrize("force", [False, True])
+    def test_damaged_always(self, house: House, force: bool) -> None:
         values = house.plant()
         good = (house.folder / "planted" / "delivery.zip").read_bytes()
         house.damage()
-        message = refused(house, SourceFormatError, "(Finished_ok)", "was fetched twice", house.server.clms.api_url)
-        known = house.journal()
-        assert known is not None
-        assert f"task {known['task_id']} of {DATA_ID}" in message
-        assert house.downloads == 2
+        parts = ("(Finished_ok)", "was fetched twice", "run again to order anew", house.server.clms.api_url)
+        message = refused(house, SourceFormatError, *parts, force=force)
+        (bad,) = house.preload().source.tasks()
+        assert f"task {bad.task_id} of {DATA_ID}" in message
+        assert house.journal() is None
+        assert (house.orders, house.downloads) == (1, 2)
         assert not [key for key in house.files() if key.endswith(".zip") or ".zarr" in key]
         (house.folder / "planted" / "delivery.zip").write_bytes(good)
-        house.fetch()
+        report = house.fetch(force=force)
         np.testing.assert_array_equal(house.pixels(), values)
+        assert (house.orders, house.downloads) == (2, 3)
+        assert report.task_id != bad.task_id
+        assert not report.is_reused
+        assert house.is_tidy()
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_damaged_in_every_order(self, house: House, force: bool) -> None:
+        house.plant()
+        house.damage()
+        for number in (1, 2, 3):
+            refused(house, SourceFormatError, "was fetched twice", force=force)
+            assert (house.orders, house.downloads) == (number, 2 * number)
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[7]", b"\xff"])
+    def test_a_list_of_bad_ones_that_cannot_be_read(self, house: House, content: bytes) -> None:
+        house.plant()
+        house.damage()
+        refused(house, SourceFormatError, "was fetched twice")
+        (house.folder / "cache" / "orders" / "damaged" / f"{NAME}.json").write_bytes(content)
+        refused(house, SourceFormatError, "was fetched twice")
         assert house.orders == 1
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_another_layout(self, house: House, force: bool) -> None:
+        """It isn't fetched again in vain: neither by this run nor by later ones, but for one that forces."""
+        values = house.plant()
+        archive = house.folder / "planted" / "delivery.zip"
+        good = archive.read_bytes()
+        write_zip(archive, {"Elsewhere/delivery.zip": b"x"})
+        message = refused(house, ArchiveLayoutError, "should hold one Results/", "force_preload", force=force)
+        assert "again later" not in message
+        assert "(Finished_ok)" in message
+        assert (house.orders, house.downloads) == (1, 1)
+        refused(house, ArchiveLayoutError, "should hold one Results/")
+        assert (house.orders, house.downloads) == (1, 1)
+        archive.write_bytes(good)
+        house.fetch(force=True)
+        assert (house.orders, house.downloads) == (2, 2)
+        np.testing.assert_array_equal(house.pixels(), values)
+        assert house.is_tidy()
 
     def test_a_size_that_was_not_told(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         house.plant()

@@ -16,11 +16,13 @@ from scs2_cubes.demo.answers import Answer
 from scs2_cubes.demo.faults import GarbledBody, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.demo.services import HttpRequest
-from scs2_cubes.errors import Scs2CubesError
+from scs2_cubes.errors import OrderFailedError, Scs2CubesError
 from scs2_cubes_tests.preload.clms_house import House
 
 #: In the link's query, as a signature would be.
 MARK = "hunter2"
+#: What a service may say.
+REASON = f"can't write https://user:{MARK}@store.example/out?sig={MARK} and (s3://x/y?{MARK}): denied"
 
 
 class Spy:
@@ -81,7 +83,8 @@ def faults() -> dict[str, Callable[[House], object]]:
         "forbidden link": lambda house: house.server.faults.add(Status(403), "/results/"),
         "link that fails": lambda house: house.server.faults.add(Status(500), "/results/"),
         "damaged": lambda house: house.server.faults.add(GarbledBody(), "/results/"),
-        "rejected": lambda house: house.server.clms.next_outcome("Rejected", "no"),
+        "rejected": lambda house: house.server.clms.next_outcome("Rejected", REASON),
+        "rejected at length": lambda house: house.server.clms.next_outcome("Rejected", f"{'x' * 267} {REASON}"),
         "unauthorised": lambda house: house.server.faults.add(Status(401), "@datarequest"),
         "garbled status": lambda house: house.server.faults.add(GarbledBody(), "@datarequest_status_get"),
         "garbled token": lambda house: house.server.faults.add(GarbledBody(), "oauth2-token"),
@@ -119,3 +122,10 @@ def test_the_mark_is_really_sent(house: House) -> None:
     house.fetch()
     (request,) = house.server.requests.entries("/results/")
     assert request.query == f"sig={MARK}"
+
+
+def test_the_reason_is_really_told(house: House) -> None:
+    house.server.clms.next_outcome("Rejected", REASON)
+    with pytest.raises(OrderFailedError) as caught:
+        house.fetch()
+    assert "Rejected: can't write https://store.example/out?… and (s3://x/y?…" in str(caught.value)

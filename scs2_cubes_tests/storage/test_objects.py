@@ -6,11 +6,18 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import fsspec
 import pytest
+from botocore.exceptions import (  # type: ignore[import-untyped]  # ships no type information
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+)
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scs2_cubes.core.specification import StorageSpec
@@ -218,27 +225,83 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> FsspecObjects:
     return objects
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda objects: objects.get("a"),
-        lambda objects: objects.put("a", b""),
-        lambda objects: objects.delete("a"),
-        lambda objects: list(objects.keys("a")),
-        lambda objects: objects.size("a"),
-        lambda objects: objects.sizes("a"),
-        lambda objects: objects.exists("a"),
-        lambda objects: objects.move("a", "b"),
-        lambda objects: list(objects.walk("a")),
-        lambda objects: objects.remove("a"),
-    ],
-)
+CALLS = [
+    lambda objects: objects.get("a"),
+    lambda objects: objects.put("a", b""),
+    lambda objects: objects.delete("a"),
+    lambda objects: list(objects.keys("a")),
+    lambda objects: objects.size("a"),
+    lambda objects: objects.sizes("a"),
+    lambda objects: objects.exists("a"),
+    lambda objects: objects.move("a", "b"),
+    lambda objects: list(objects.walk("a")),
+    lambda objects: objects.remove("a"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_errors_of_an_object_store(refused: FsspecObjects, call: Any) -> None:
     """They are this package's, name the place, and show no password."""
     with pytest.raises(StorageError, match=r"memory://bucket/x/[ab].*Forbidden") as caught:
         call(refused)
     assert "PLANTED" not in str(caught.value)
     assert refused.shown("k") == "memory://bucket/x/k"
+
+
+class Unreachable(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no type information
+    """Answers every request with an error that isn't an OSError, as s3fs and fsspec over HTTP do."""
+
+    cachable = False
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def _fail(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._error
+
+    find = info = mv = cat_file = pipe_file = rm_file = rm = ls = _fail
+
+
+ADDRESS = "https://user:PLANTED@s3.example/bucket?sig=PLANTED"
+FOREIGN = [
+    EndpointConnectionError(endpoint_url=ADDRESS),
+    NoCredentialsError(),
+    ClientError({"Error": {"Code": "SlowDown", "Message": f"not at {ADDRESS} now"}}, "GetObject"),
+    aiohttp.ServerDisconnectedError(f"from {ADDRESS}"),
+]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("call", CALLS)
+def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, call: Any, error: Exception) -> None:
+    assert not isinstance(error, OSError)
+    objects = FsspecObjects("memory://user:PLANTED@bucket/x", {})
+    monkeypatch.setattr(objects, "_filesystem", Unreachable(error))
+    with pytest.raises(StorageError, match=r"^can't \w+( at)? memory://bucket/x/[ab]\b.*: ") as caught:
+        call(objects)
+    text = "".join(traceback.TracebackException.from_exception(caught.value).format())
+    assert "PLANTED" not in text
+    assert ("s3.example/bucket" in text) == (ADDRESS in str(error))
+
+
+def test_a_mistake_of_ours_is_no_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = FsspecObjects("memory://bucket/x", {})
+    monkeypatch.setattr(objects, "_filesystem", Unreachable(KeyError("a mistake")))
+    with pytest.raises(KeyError):
+        objects.get("a")
+
+
+def test_s3_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3fs itself, asked to speak to a port on which nobody listens."""
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        options = {"key": "k", "secret": "s", "config_kwargs": {"retries": {"max_attempts": 0}}}
+        objects = FsspecObjects("s3://bucket/x", {"endpoint_url": address, "skip_instance_cache": True, **options})
+        with pytest.raises(StorageError, match=r"can't write s3://bucket/x/a: .*127\.0\.0\.1"):
+            objects.put("a", b"")
 
 
 class TestSweep:
