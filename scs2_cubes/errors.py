@@ -21,7 +21,11 @@
     │   ├── CubeIdentityError       another cube lies at the same place
     │   └── CubeNotFoundError       no cube lies there
     └── MaterializationError        one or more partitions of a cube could not be finished
-        └── TileError               one tile could not be made
+        ├── TileError               one tile could not be made
+        └── ChecksFailedError       a finished partition isn't right
+
+Beside it stand two warnings (each a UserWarning) of a cube that is opened: IncompleteCubeWarning before all of it is
+made, WrongCubeWarning where a blocking check has found it to be wrong.
 
 A message names what, where, the offending value and what to do. None of them ever holds a secret: URLs are
 passed through :func:`redact` before they reach a message, and what others say through :func:`redact_text`.
@@ -35,11 +39,13 @@ from urllib.parse import urlsplit, urlunsplit
 __all__ = [
     "AccessDeniedError",
     "ArchiveLayoutError",
+    "ChecksFailedError",
     "ConfigurationError",
     "CubeIdentityError",
     "CubeNotFoundError",
     "DataIdNotFoundError",
     "GridError",
+    "IncompleteCubeWarning",
     "MaterializationError",
     "NotPreloadedError",
     "OrderFailedError",
@@ -53,6 +59,7 @@ __all__ = [
     "SourceUnavailableError",
     "StorageError",
     "TileError",
+    "WrongCubeWarning",
     "redact",
     "redact_text",
 ]
@@ -178,9 +185,21 @@ class CubeNotFoundError(StorageError):
     """No cube lies there."""
 
 
+class IncompleteCubeWarning(UserWarning):
+    """A cube was opened of which tiles aren't made yet; they read as no value."""
+
+
+class WrongCubeWarning(UserWarning):
+    """A cube was opened that a blocking check has found to be wrong; the message holds what it found."""
+
+
 class MaterializationError(Scs2CubesError):
     """One or more partitions of a cube could not be finished; the message names each with its cause."""
 
 
 class TileError(MaterializationError):
     """One tile could not be made; the message holds the cause, which may have happened in another process."""
+
+
+class ChecksFailedError(MaterializationError):
+    """A finished partition isn't right; the message names the checks, what they found, and what to do."""

@@ -1,15 +1,15 @@
-"""How patiently sources are asked, and what computes: the sections ``general`` and ``dask``."""
+"""How patiently and how often sources are asked, and what computes: ``general``, ``automation`` and ``dask``."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from scs2_cubes.config.models import Dask, General
+from scs2_cubes.config.models import Automation, Dask, General
 from scs2_cubes.config.problems import Problems
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.core.specification import DaskSpec
+from scs2_cubes.core.specification import AutomationSpec, DaskSpec
 
-__all__ = ["dask_spec", "retry_policy"]
+__all__ = ["automation_spec", "dask_spec", "retry_policy"]
 
 _OLDER_SCHEDULERS = {
     "threads": DaskSpec(),
@@ -46,6 +46,11 @@ def retry_policy(general: General, problems: Problems) -> RetryPolicy:
         text = f"max_wait ({policy.max_wait:g} s) is shorter than initial_wait ({policy.initial_wait:g} s)"
         problems.add(("general", "retry"), text)
     return policy
+
+
+def automation_spec(automation: Automation) -> AutomationSpec:
+    """How the sources are watched."""
+    return AutomationSpec(automation.interval, running=automation.sensors == "running")
 
 
 def dask_spec(general: General, dask: Dask, problems: Problems) -> DaskSpec:

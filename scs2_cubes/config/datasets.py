@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scs2_cubes.config.chunks import chunk_shape, report_tile_size
+from scs2_cubes.config.data_ids import report_data_id
 from scs2_cubes.config.functions import function_spec
 from scs2_cubes.config.grids import GridChoice
 from scs2_cubes.config.models import OpenParams, SingleSource
@@ -65,8 +66,10 @@ def _dataset_spec(
     report_tile_size(cube, grid, (*path, "spatial_resample_params", "tile_size"), problems)
     processing = _processing(cube, folder, (*path, "custom_processing"), problems)
     chunks = chunk_shape(cube.chunksize, grid, (*path, "chunksize"), problems)
+    times = _quicklook_times(cube, (*path, "quicklook_times"), problems)
     if grid is None or store is None:
         return None
+    report_data_id(store.protocol, cube.data_id, (*path, "data_id"), problems)
     data_id = canonical_data_id(store.protocol, cube.data_id)
     return DatasetSpec(
         identifier=cube.identifier,
@@ -86,8 +89,18 @@ def _dataset_spec(
         statistics=statistics,
         zero_is_value=zero_is_value,
         chunks=chunks,
+        remade_on_new_version=cube.automation == "on_new_version",
+        quicklook_times=times,
     )
 
 
 def _processing(cube: SingleSource, folder: Path, path: KeyPath, problems: Problems) -> FunctionSpec | None:
     return function_spec(cube.custom_processing, folder, path, problems) if cube.custom_processing else None
+
+
+def _quicklook_times(cube: SingleSource, path: KeyPath, problems: Problems) -> tuple[str, ...]:
+    times = (cube.quicklook_times,) if isinstance(cube.quicklook_times, str) else cube.quicklook_times or ()
+    for number, time in enumerate(times):
+        if time in times[:number]:
+            problems.add((*path, number), f"{time!r} stands in the list twice")
+    return times

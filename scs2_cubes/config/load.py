@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scs2_cubes.config.connection import dask_spec, retry_policy
+from scs2_cubes.config.connection import automation_spec, dask_spec, retry_policy
 from scs2_cubes.config.datasets import dataset_specs
 from scs2_cubes.config.document import parse_yaml
 from scs2_cubes.config.environment import substitute
@@ -19,7 +19,8 @@ from scs2_cubes.config.preloads import preload_specs
 from scs2_cubes.config.problems import Problems, rendered
 from scs2_cubes.config.references import report_duplicates, report_store_references
 from scs2_cubes.config.regions import RegionGroup, region_groups
-from scs2_cubes.config.stores import storage_spec, store_specs
+from scs2_cubes.config.sites import outside_warnings, site_specs
+from scs2_cubes.config.stores import small_cache_warnings, storage_spec, store_specs
 from scs2_cubes.config.support import report_unsupported
 from scs2_cubes.config.validation import sections_of
 from scs2_cubes.core.grid import Region
@@ -59,17 +60,26 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
     datasets = dataset_specs(sections, grids, stores, folder, problems)
     preloads = preload_specs(sections, stores, datasets, problems)
     dask = dask_spec(sections.general, sections.dask, problems)
+    sites = site_specs(sections, problems)
     if problems or storage is None:
         problems.raise_all()
+    regions = _all_regions(groups)
     return Case(
         name=name,
         datasets=datasets,
         stores=tuple(stores.values()),
-        regions=_all_regions(groups),
+        regions=regions,
         storage=storage,
         preloads=preloads,
         dask=dask,
-        warnings=_warnings(raw),
+        automation=automation_spec(sections.automation),
+        sites=sites,
+        visualize=sections.general.visualize,
+        warnings=(
+            *_secret_warnings(raw),
+            *small_cache_warnings(sections, stores),
+            *outside_warnings(sites, regions, datasets),
+        ),
     )
 
 
@@ -106,7 +116,7 @@ def _all_regions(groups: Mapping[str, RegionGroup]) -> tuple[Region, ...]:
     return tuple(region for group in groups.values() for region in group.regions)
 
 
-def _warnings(raw: dict[str, Any]) -> tuple[str, ...]:
+def _secret_warnings(raw: dict[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{rendered(path)}: a secret stands in the file; move it to the environment and write ${{NAME}} instead"
         for path in literal_secrets(raw)

@@ -23,6 +23,7 @@ from scs2_cubes.config.values import (
     Aggregation,
     Bbox,
     Crs,
+    Date,
     Identifier,
     Interpolation,
     MemorySize,
@@ -33,6 +34,7 @@ from scs2_cubes.config.values import (
 from scs2_cubes.core.variables import Statistic
 
 __all__ = [
+    "Automation",
     "Bounded",
     "ChunkSize",
     "Cube",
@@ -50,6 +52,7 @@ __all__ = [
     "Retry",
     "Section",
     "SingleSource",
+    "Site",
     "SpatialResampling",
     "TemporalResampling",
     "VariableSource",
@@ -207,6 +210,11 @@ class Cube(Section):
     """For the merge of several sources. Not supported yet."""
     zarr_format: Literal[2, 3] = 2
     """Extension: Zarr format of the cube."""
+    automation: Literal["manual", "on_new_version"] = "manual"
+    """Extension: what follows where the source has a new version. ``manual``: the cube is shown as stale;
+    ``on_new_version``: its stale tiles are made again by themselves."""
+    quicklook_times: OneOrSeveral[Date] | None = None
+    """Extension: dates whose nearest steps are drawn; default: the first, the middle and the last."""
 
 
 class SingleSource(Cube):
@@ -333,7 +341,7 @@ class General(Section):
     """What holds for the whole run."""
 
     visualize: bool = True
-    """Accepted; has no effect yet."""
+    """Whether pictures of finished cubes are drawn: beside them, and in Dagster's metadata."""
     force_preload: bool | None = None
     """Whether datasets are ordered and fetched anew although they lie in the cache."""
     dask_scheduler: (
@@ -359,6 +367,26 @@ class Dask(Section):
     """Threads of each worker process, where the mode is local."""
     memory_limit: MemorySize = "auto"
     """Memory of each worker process, where the mode is local, for example 4GiB."""
+
+
+class Automation(Section):
+    """Extension: how sources are watched for new versions."""
+
+    interval: Annotated[Integer, Field(ge=30)] = 3600
+    """Seconds between two looks at a source; at least 30, Dagster's own default for sensors."""
+    sensors: Literal["running", "stopped"] = "running"
+    """Whether they run by themselves, or only once they are switched on in the web UI."""
+
+
+class Site(Section):
+    """Extension: a point of which time series are drawn."""
+
+    identifier: Identifier
+    """Name of the site."""
+    point: Annotated[tuple[Number, ...], Field(min_length=2, max_length=2)]
+    """x and y in units of ``crs``, in this order: longitude before latitude, easting before northing."""
+    crs: Crs = "EPSG:4326"
+    """CRS of ``point``, anything that PROJ understands."""
 
 
 def _form_of_dataset(value: object) -> str:
@@ -393,3 +421,7 @@ class Document(Section):
     """What holds for the whole run."""
     dask: Dask | None = None
     """Extension: what computes the tiles."""
+    automation: Automation | None = None
+    """Extension: how sources are watched for new versions."""
+    sites: Annotated[tuple[Site, ...], BeforeValidator(absent_as_empty)] = ()
+    """Extension: points of which time series are drawn."""

@@ -10,7 +10,15 @@ from typing import Any
 from scs2_cubes.config.load import load_case
 from scs2_cubes.config.masking import masked, without_secrets
 from scs2_cubes.core.grid import Region
-from scs2_cubes.core.specification import Case, DatasetSpec, FunctionSpec, PreloadSpec, ResampleSpec, StoreSpec
+from scs2_cubes.core.specification import (
+    Case,
+    DatasetSpec,
+    FunctionSpec,
+    PreloadSpec,
+    ResampleSpec,
+    SiteSpec,
+    StoreSpec,
+)
 
 __all__ = ["describe", "effective"]
 
@@ -36,10 +44,16 @@ def describe(case: Case) -> dict[str, Any]:
             "grid_mappings": [_region(region) for region in case.regions],
             "preload_datasets": [_preload(preload) for preload in case.preloads],
             "general": {
+                "visualize": case.visualize,
                 "force_preload": any(preload.force for preload in case.preloads),
                 "retry": asdict(retry) if retry else None,
             },
             "dask": asdict(case.dask),
+            "automation": {
+                "interval": case.automation.interval,
+                "sensors": "running" if case.automation.running else "stopped",
+            },
+            "sites": [_site(site) for site in case.sites],
             "warnings": list(case.warnings),
         }
     )
@@ -69,6 +83,8 @@ def _dataset(dataset: DatasetSpec) -> dict[str, Any]:
         "format_id": "zarr",
         "chunksize": {"y": dataset.chunks[0], "x": dataset.chunks[1]} if dataset.chunks else None,
         "zarr_format": dataset.zarr_format,
+        "automation": "on_new_version" if dataset.remade_on_new_version else "manual",
+        "quicklook_times": list(dataset.quicklook_times) or None,
     }
 
 
@@ -128,6 +144,10 @@ def _preload(preload: PreloadSpec) -> dict[str, Any]:
         "data_ids": [preload.data_id],
         "preload_params": {"max_wait": preload.max_wait, "cleanup": preload.cleanup},
     }
+
+
+def _site(site: SiteSpec) -> dict[str, Any]:
+    return {"identifier": site.name, "point": [site.x, site.y], "crs": site.crs}
 
 
 def _region(region: Region) -> dict[str, Any]:

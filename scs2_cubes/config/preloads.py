@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from scs2_cubes.config.data_ids import report_data_id
 from scs2_cubes.config.models import PreloadDataset, PreloadParams
 from scs2_cubes.config.problems import KeyPath, Problems, rendered
 from scs2_cubes.config.protocols import PROTOCOLS, canonical_data_id
@@ -29,6 +30,7 @@ def preload_specs(
             continue
         params = entry.preload_params or PreloadParams()
         for path, data_id in _data_ids(entry, ("preload_datasets", index, "data_ids")):
+            report_data_id(_store_id(sections, entry.store), data_id, path, problems)
             name = canonical_data_id(_store_id(sections, entry.store), data_id)
             key = (entry.store, name)
             if first.setdefault(key, path) != path:

@@ -10,17 +10,20 @@ from urllib.parse import quote, unquote, urlsplit
 
 from scs2_cubes.config.models import DataStore
 from scs2_cubes.config.parameters import Parameters
-from scs2_cubes.config.problems import KeyPath, Problems, nearest
+from scs2_cubes.config.problems import KeyPath, Problems, nearest, rendered
 from scs2_cubes.config.protocols import PROTOCOLS, Protocol
 from scs2_cubes.config.references import STORAGE
 from scs2_cubes.config.validation import Sections
 from scs2_cubes.core.native import RetryPolicy
 from scs2_cubes.core.specification import StorageSpec, StoreSpec
+from scs2_cubes.core.wording import counted
 
-__all__ = ["storage_spec", "store_specs"]
+__all__ = ["small_cache_warnings", "storage_spec", "store_specs"]
 
 _DEFAULT_ROOT = "data"
 _CACHES = ".cache"
+#: Bytes below which a cache of windows can't be meant so: a single window of a tile has more.
+_SMALL_CACHE = 10**6
 #: A folder of this machine in fsspec's words.
 _LOCAL_URL = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?", re.IGNORECASE)
 
@@ -65,6 +68,18 @@ def storage_spec(sections: Sections, working_directory: Path, problems: Problems
         root = _root(Parameters(store.store_params, path, problems), working_directory)
         return StorageSpec(root) if root else None
     return None
+
+
+def small_cache_warnings(sections: Sections, stores: Mapping[str, StoreSpec]) -> tuple[str, ...]:
+    """A line for each store whose ``cache_size`` hardly holds anything."""
+    named = ((index, stores.get(store.identifier)) for index, store in sections.data_stores.items())
+    sizes = ((index, store.params.get("cache_size")) for index, store in named if store)
+    return tuple(
+        f"{rendered(('data_stores', index, 'store_params', 'cache_size'))}: {counted(size, 'byte')}, where less than "
+        "1 MB has room for hardly a window; it is given in bytes"
+        for index, size in sizes
+        if size is not None and size < _SMALL_CACHE
+    )
 
 
 def _root(parameters: Parameters, working_directory: Path) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from scs2_cubes.config.models import (
+    Automation,
     Bounded,
     Dask,
     Dataset,
@@ -23,6 +24,7 @@ from scs2_cubes.config.models import (
     PreloadDataset,
     RegionTable,
     SingleSource,
+    Site,
 )
 from scs2_cubes.config.problems import KeyPath, Problems, nearest
 
@@ -37,6 +39,8 @@ _SPECIAL_FORMS: Mapping[str, tuple[str, type[BaseModel]]] = {
 }
 _EXPECTED_NAME = re.compile(r"'([^']*)'")
 _ATTEMPTS_TO_SALVAGE = 3
+#: Values that are named all.
+_FEW = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Sections:
     preload_datasets: Mapping[int, PreloadDataset]
     general: General
     dask: Dask
+    automation: Automation
+    sites: Mapping[int, Site]
     names: Mapping[str, tuple[tuple[int, str], ...]]
     """(index, identifier) of all entries of each list section, also of those that have another form."""
 
@@ -69,7 +75,9 @@ def sections_of(values: dict[str, Any], problems: Problems) -> Sections:
         preload_datasets=_entries(PreloadDataset, values.get("preload_datasets")),
         general=_salvaged(TypeAdapter(General), values.get("general")) or General(),
         dask=_salvaged(TypeAdapter(Dask), values.get("dask")) or Dask(),
-        names={name: _names(values.get(name)) for name in ("datasets", "data_stores", "grid_mappings")},
+        automation=_salvaged(TypeAdapter(Automation), values.get("automation")) or Automation(),
+        sites=_entries(Site, values.get("sites")),
+        names={name: _names(values.get(name)) for name in ("datasets", "data_stores", "grid_mappings", "sites")},
     )
 
 
@@ -97,10 +105,17 @@ def _explained(model: type[BaseModel], details: ErrorDetails, path: KeyPath, pro
     shown = problems.shown(path)
     if kind in {"literal_error", "enum"}:
         allowed = _EXPECTED_NAME.findall(details["ctx"]["expected"]) or re.findall(r"\d+", details["ctx"]["expected"])
-        return f"{shown} isn't one of the values that are possible here; {nearest(shown, allowed)}"
+        return f"{shown} isn't one of the values that are possible here; {_possible(shown, allowed)}"
     wording = _worded(details)
     # A section that contradicts itself says so itself.
     return wording if kind == "value_error" and shown == "a mapping" else f"{wording}, not {shown}"
+
+
+def _possible(shown: str, allowed: list[str]) -> str:
+    """The nearest of the values that are ``allowed``, and all of them where they are few."""
+    hint = nearest(shown, allowed)
+    few = len(allowed) <= _FEW and not hint.startswith("known")
+    return f"{hint} Known: {', '.join(sorted(allowed))}" if few else hint
 
 
 def _worded(details: ErrorDetails) -> str:

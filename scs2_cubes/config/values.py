@@ -16,6 +16,7 @@ __all__ = [
     "Aggregation",
     "Bbox",
     "Crs",
+    "Date",
     "Identifier",
     "Interpolation",
     "IsoDate",
@@ -41,6 +42,18 @@ def _iso_date(value: object) -> object:
             raise ValueError(message)
         dt.datetime.fromisoformat(value)
     return value
+
+
+def _date(value: object) -> object:
+    """The same where no date can be left out; a bare year is none."""
+    if not isinstance(value, str | dt.date):
+        message = "should be a date such as 2020-01-01"
+        raise ValueError(message)  # noqa: TRY004 - pydantic turns ValueError, not TypeError, into a validation error
+    try:
+        return _iso_date(value)
+    except ValueError as error:
+        message = "should be a date such as 2020-01-01"
+        raise ValueError(message) from error
 
 
 def _in_order(value: tuple[str | None, ...]) -> tuple[str | None, ...]:
@@ -87,6 +100,7 @@ Identifier = Annotated[str, Field(min_length=1)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 PositiveInteger = Annotated[Integer, Field(ge=1)]
 IsoDate = Annotated[str | None, BeforeValidator(_iso_date)]
+Date = Annotated[str, BeforeValidator(_date)]
 Crs = Annotated[str, AfterValidator(_known_crs)]
 Bbox = Annotated[tuple[Number, ...], Field(min_length=4, max_length=4), AfterValidator(_upright)]
 MemorySize = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory_size)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,3 +103,14 @@ class TileRecord:
     """Source chunks that its windows touch."""
     source_chunks_absent: int
     """Those that the source doesn't store, which means fill."""
+    source_valid: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Layer → pixels of the tile's sample, by step, under which the source has a value.
+
+    Under its centre, or where the method takes the footprint under at least half of that; see
+    :mod:`scs2_cubes.core.facts`. Before a user's function, where there is one; without the layers that only the
+    function makes. Empty in records that are older than this.
+    """
+    sampled: int = 0
+    """Pixels of one plane's sample; 0 in records that are older than this."""
+    function_valid: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """As ``source_valid``, of what a user's function returned; empty where there is none."""

@@ -13,12 +13,14 @@ from scs2_cubes.errors import redact
 
 __all__ = [
     "NATIVE_PARTITION",
+    "AutomationSpec",
     "Case",
     "DaskSpec",
     "DatasetSpec",
     "FunctionSpec",
     "PreloadSpec",
     "ResampleSpec",
+    "SiteSpec",
     "StorageSpec",
     "StoreSpec",
     "VariableOptions",
@@ -161,6 +163,10 @@ class DatasetSpec:
     """Variables whose 0 is a value although the source declares it as nodata: ``zero: value``."""
     chunks: tuple[int, int] | None = None
     """``chunksize``: (rows, columns) of the cube's chunks; None: one chunk per tile."""
+    remade_on_new_version: bool = False
+    """``automation: on_new_version``: what a new version of the source makes stale is made again by itself."""
+    quicklook_times: tuple[str, ...] = ()
+    """``quicklook_times``: dates (ISO 8601) whose nearest steps are drawn; empty: the first, the middle, the last."""
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -190,6 +196,30 @@ class PreloadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AutomationSpec:
+    """``automation``: how the sources are watched."""
+
+    interval: int = 3600
+    """Seconds between two looks at the sources."""
+    running: bool = True
+    """Whether the sensors run without being switched on in the web UI."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSpec:
+    """An entry of ``sites``: a point of which time series are drawn."""
+
+    name: str
+    """Its identifier."""
+    x: float
+    """Easting or longitude, in units of ``crs``."""
+    y: float
+    """Northing or latitude."""
+    crs: str
+    """CRS of the point."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A whole configuration, resolved and checked."""
 
@@ -207,6 +237,12 @@ class Case:
     """What has to be fetched first: what ``preload_datasets`` names, and what else the datasets need of such stores."""
     dask: DaskSpec = DaskSpec()
     """What computes."""
+    automation: AutomationSpec = AutomationSpec()
+    """How the sources are watched."""
+    sites: tuple[SiteSpec, ...] = ()
+    """Points of which time series are drawn."""
+    visualize: bool = True
+    """``general.visualize``: whether pictures of the cubes are drawn."""
     warnings: tuple[str, ...] = ()
     """What is accepted but should be mended, for example a secret in the file."""
 

@@ -7,12 +7,13 @@ as a string and as an object, data sets that other providers (CDSE) deliver.
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-__all__ = ["FOREST_TYPE", "Dataset", "DownloadableFile", "datasets"]
+__all__ = ["FOREST_TYPE", "Dataset", "DownloadableFile", "datasets", "with_delivery", "with_version"]
 
 FOREST_TYPE: Final = "forest-type-2015"
 
@@ -143,6 +144,26 @@ def datasets() -> tuple[Dataset, ...]:
     by_area = [_by_area(name, title, year) for name, title, years in _BY_AREA for year in years]
     european = [_european(name, title, step, year) for name, title, step, years in _EUROPEAN for year in years]
     return (*elsewhere, *by_area, *european, _forest_type())
+
+
+def with_version(listed: Sequence[Dataset], file_name: str, version: str) -> tuple[Dataset, ...]:
+    """``listed`` with another ``version`` of a file, under its name and identifier."""
+
+    def changed(file: DownloadableFile) -> DownloadableFile:
+        return DownloadableFile({**file.document, "version": version}) if file.name == file_name else file
+
+    return tuple(replace(dataset, files=tuple(map(changed, dataset.files))) for dataset in listed)
+
+
+def with_delivery(listed: Sequence[Dataset], delivery: int) -> tuple[Dataset, ...]:
+    """``listed`` with that delivery (``d05``) of every forest type file of 20 m, beside those that are there."""
+
+    def more(dataset: Dataset) -> Dataset:
+        names = [re.sub(r"_d\d+_", f"_d{delivery:02d}_", file.name) for file in dataset.files if "_020m_" in file.name]
+        new = [name for name in dict.fromkeys(names) if name not in {file.name for file in dataset.files}]
+        return replace(dataset, files=(*dataset.files, *(_raster_file(name, "20 m", "1 MB") for name in new)))
+
+    return tuple(more(dataset) if dataset.identifier == FOREST_TYPE else dataset for dataset in listed)
 
 
 def _forest_type() -> Dataset:

@@ -24,6 +24,9 @@ from scs2_cubes.demo.projected import mesh
 
 __all__ = ["COLOURS", "NODATA", "UNCLASSIFIABLE", "RasterFile", "forest_types", "geotiff", "rasters_of", "sidecars"]
 
+#: TIFF's ``Artist``, in the words of the demonstration's other products.
+_ARTIST: Final = "scs2_cubes demonstration (synthetic data)"
+
 UNCLASSIFIABLE: Final = 254
 NODATA: Final = 255
 
@@ -119,7 +122,8 @@ def geotiff(lattice: Lattice, types: npt.NDArray[np.uint8]) -> bytes:
         ) as raster:
             raster.write(types, 1)
             raster.write_colormap(1, COLOURS)
-            raster.update_tags(AREA_OR_POINT="Area")
+            # The real files don't say who made them; these do, because they aren't what they look like.
+            raster.update_tags(AREA_OR_POINT="Area", TIFFTAG_ARTIST=_ARTIST)
         return bytes(memory.read())
 
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from scs2_cubes.demo.answers import Answer
 from scs2_cubes.demo.clms_answers import RefusedError, json_answer, no_content, plone_refusal, queue_refusal
 from scs2_cubes.demo.clms_delivery import Deliveries, archive_answer
-from scs2_cubes.demo.clms_listing import Dataset, DownloadableFile, datasets
+from scs2_cubes.demo.clms_listing import Dataset, DownloadableFile, datasets, with_delivery, with_version
 from scs2_cubes.demo.clms_orders import custom_entry, json_object, prepackaged_entry, read_order
 from scs2_cubes.demo.clms_queue import PENDING, STATUSES, TaskQueue
 from scs2_cubes.demo.clms_search import search_answer
@@ -43,6 +44,7 @@ class ClmsService:
     def __init__(self, address: Callable[[], str]) -> None:
         self._address = address
         self._deliveries = Deliveries()
+        self._lock = Lock()
         #: The token endpoint; ``tokens.lifetime`` is settable.
         self.tokens = Tokens(lambda: f"{address()}{_TOKEN_PATH}")
         #: The download queue; ``queue.seconds`` and ``queue.naive_dates`` are settable.
@@ -92,6 +94,25 @@ class ClmsService:
     def expire_links(self, status: int = HTTPStatus.NOT_FOUND) -> None:
         """Let the links of all finished tasks answer ``status``; those of later orders work."""
         self.queue.expire_links(status)
+
+    def publish(self, file_name: str, version: str = "V1_2") -> None:
+        """List a file with another ``version``: to clients another version under the same data id.
+
+        What is delivered stays, unless :meth:`deliver` plants something else. Raises ConfigurationError where no such
+        file is listed.
+        """
+        self._listed(file_name)
+        with self._lock:
+            self._datasets = with_version(self._datasets, file_name, version)
+
+    def publish_edition(self, delivery: int = 5) -> None:
+        """List that delivery of the forest types of 20 m beside the fourth: another edition, with data ids of its own.
+
+        Nothing changes under the ids that are there. There is nothing behind the new ones but what :meth:`deliver`
+        plants.
+        """
+        with self._lock:
+            self._datasets = with_delivery(self._datasets, delivery)
 
     def deliver(self, file_name: str, path: Path) -> None:
         """Deliver the archive at ``path`` for orders of a file, as it is.

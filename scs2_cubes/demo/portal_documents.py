@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from scs2_cubes.demo.portal_archive import Portal
 from scs2_cubes.demo.portal_listing import FACETS, ROOT
-from scs2_cubes.demo.portal_products import COARSE, FINE, UUID, updated
+from scs2_cubes.demo.portal_products import Collection, Granule, updated
 
 __all__ = ["atom", "description", "iso_record", "manifest"]
 
@@ -28,7 +28,6 @@ _NAMESPACES: Final[Mapping[str, str]] = {
 _TYPES: Final = ("application/geo+json", "application/atom+xml")
 _FREE: Final = ("query", "maximumRecords", "startPage", "startDate", "endDate", "bbox", "uuid")
 
-_TITLE: Final = "Synthetic stand-in for ESA Biomass Climate Change Initiative: above-ground biomass, v6.0"
 _ABSTRACT: Final = (
     "Synthetic above-ground biomass and its standard deviation in the layout of ESA CCI Biomass v6.0, for 2007, 2010 "
     "and 2015 to 2022. Made for demonstrations and tests; nothing in it was ever observed."
@@ -38,8 +37,10 @@ _LICENCE: Final = "Synthetic data under the licence of the software that makes t
 
 def description(portal: Portal, base: str, parent: str) -> bytes | None:
     """Description document of all collections or of one; None where there is no such ``parent``."""
-    if parent not in {ROOT, UUID}:
+    collection = _known(portal, parent)
+    if parent != ROOT and collection is None:
         return None
+    granules = portal.granules(collection)
     root = ET.Element(f"{_OS}OpenSearchDescription")
     ET.SubElement(root, f"{_OS}ShortName").text = "Embedded portal"
     ET.SubElement(root, f"{_OS}Description").text = "Search of the demonstration's synthetic files."
@@ -49,29 +50,33 @@ def description(portal: Portal, base: str, parent: str) -> bytes | None:
         url = ET.SubElement(root, f"{_OS}Url", {"rel": "results", "type": media_type, "template": template})
         for name in (*_FREE, *FACETS):
             parameter = ET.SubElement(url, f"{_PARAM}Parameter", {"name": name, "value": f"{{{name}}}"})
-            for value, count in _options(portal, name):
+            for value, count in _options(granules, name):
                 ET.SubElement(parameter, f"{_PARAM}Option", {"value": value, "label": f"{value} ({count})"})
     return _dump(root, {"": _OS, "param": _PARAM})
 
 
-def manifest(uuid: str) -> bytes | None:
+def manifest(portal: Portal, uuid: str) -> bytes | None:
     """Variables of each dataset of a collection; None where there is no such collection."""
-    if uuid != UUID:
+    collection = _known(portal, uuid)
+    if collection is None:
         return None
     variables = [{"var_id": name} for name in ("agb", "agb_sd")]
-    return json.dumps({product.drs_id: variables for product in (FINE, COARSE)}, indent=2).encode()
+    return json.dumps(
+        {product.drs_id: variables for product in (collection.fine, collection.coarse)}, indent=2
+    ).encode()
 
 
 def iso_record(portal: Portal, uuid: str) -> bytes | None:
     """ISO 19115 record of a collection in ISO 19139's XML; None where there is no such collection."""
-    if uuid != UUID:
+    collection = _known(portal, uuid)
+    if collection is None:
         return None
-    granules = portal.granules()
+    granules = portal.granules(collection)
     root = ET.Element(_qualified("gmd:MD_Metadata"))
-    _add(root, "gmd:fileIdentifier/gco:CharacterString", UUID)
+    _add(root, "gmd:fileIdentifier/gco:CharacterString", uuid)
     data = _add(root, "gmd:identificationInfo/gmd:MD_DataIdentification")
     citation = _add(data, "gmd:citation/gmd:CI_Citation")
-    _add(citation, "gmd:title/gco:CharacterString", _TITLE)
+    _add(citation, "gmd:title/gco:CharacterString", collection.title)
     published = _add(citation, "gmd:date/gmd:CI_Date")
     _add(published, "gmd:date/gco:DateTime", f"{updated(1):%Y-%m-%dT%H:%M:%S}")
     _add(published, "gmd:dateType/gmd:CI_DateTypeCode", "publication")
@@ -80,7 +85,7 @@ def iso_record(portal: Portal, uuid: str) -> bytes | None:
     _add(data, "gmd:resourceConstraints/gmd:MD_Constraints/gmd:useLimitation/gco:CharacterString", _LICENCE)
     extent = _add(data, "gmd:extent/gmd:EX_Extent")
     box = _add(extent, "gmd:geographicElement/gmd:EX_GeographicBoundingBox")
-    west, south, east, north = FINE.lattice.bbox
+    west, south, east, north = collection.fine.lattice.bbox
     for side, value in (("west", west), ("east", east), ("south", south), ("north", north)):
         axis = "Longitude" if side in {"west", "east"} else "Latitude"
         _add(box, f"gmd:{side}Bound{axis}/gco:Decimal", str(round(value, 6)))
@@ -105,10 +110,14 @@ def atom(response: Mapping[str, Any]) -> bytes:
     return _dump(feed, {"": _ATOM, "os": _OS})
 
 
-def _options(portal: Portal, name: str) -> Sequence[tuple[str, int]]:
+def _known(portal: Portal, uuid: str) -> Collection | None:
+    return next((one for one in portal.collections() if one.uuid == uuid), None)
+
+
+def _options(granules: Sequence[Granule], name: str) -> Sequence[tuple[str, int]]:
     if name not in FACETS:
         return ()
-    return sorted(Counter(granule.product.facets[name] for granule in portal.granules()).items())
+    return sorted(Counter(granule.product.facets[name] for granule in granules).items())
 
 
 def _qualified(name: str) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scs2_cubes.core.grid import Lattice
 from scs2_cubes.demo.dap_model import Attributes, DapDataset, DapVariable, Reader
-from scs2_cubes.demo.portal_products import COARSE, FINE, Granule, updated
+from scs2_cubes.demo.portal_products import FINE, Granule, updated
 from scs2_cubes.demo.portal_stands import FILL, Stands
 from scs2_cubes.demo.spatial_reference import grid_mapping
 
@@ -74,7 +74,7 @@ class FileMaker:
             "valid_max": np.float64(10_000.0),
             "grid_mapping": "crs",
         }
-        if granule.product == FINE:
+        if granule.product.is_yearly:
             attrs = {**attrs, "_ChunkSizes": np.array([1, _CHUNK, _CHUNK], dtype=np.int32)}
         shape = (len(granule.years), lattice.ny, lattice.nx)
         return DapVariable(name, "i2", _DIMS, shape, attrs, self._reader(granule, layout, which))
@@ -84,11 +84,9 @@ class FileMaker:
             times, rows, cols = (np.asarray(part) for part in indices)
             if layout.south_up:
                 rows = granule.product.lattice.ny - 1 - rows[::-1]
-            if granule.product == COARSE:
-                rows, cols = (
-                    _fine(rows, COARSE.lattice.ny, FINE.lattice.ny),
-                    _fine(cols, COARSE.lattice.nx, FINE.lattice.nx),
-                )
+            if not granule.product.is_yearly:
+                coarse = granule.product.lattice
+                rows, cols = _fine(rows, coarse.ny, FINE.lattice.ny), _fine(cols, coarse.nx, FINE.lattice.nx)
             steps = [self._stands.biomass(rows, cols, granule.years[i], granule.edition)[which] for i in times]
             stacked = np.stack(steps)
             return stacked[:, ::-1] if layout.south_up else stacked
@@ -151,11 +149,12 @@ def _globals(granule: Granule) -> Attributes:
     lattice = granule.product.lattice
     west, south, east, north = (np.float64(value) for value in lattice.bbox)
     return {
-        "title": "Synthetic stand-in for the global above-ground biomass dataset of ESA CCI Biomass v6.0",
+        "title": "Synthetic stand-in for the global above-ground biomass dataset of ESA CCI Biomass "
+        f"v{granule.product.version}",
         "institution": "scs2_cubes demonstration (synthetic data)",
         "source": "Made for demonstrations and tests; nothing in it was ever observed",
         "id": granule.name,
-        "product_version": "6.0",
+        "product_version": granule.product.version,
         "project": "scs2_cubes demonstration",
         "license": "MIT, as the software that makes it",
         "Conventions": "CF-1.7",

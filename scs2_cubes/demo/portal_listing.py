@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode
 
 from scs2_cubes.demo.portal_archive import Portal
-from scs2_cubes.demo.portal_products import FINE, UUID, Granule, updated
+from scs2_cubes.demo.portal_products import FINE, Collection, Granule, updated
 
 __all__ = ["FACETS", "ROOT", "SearchError", "search"]
 
@@ -25,7 +25,6 @@ FACETS: Final = tuple(FINE.facets)
 _DEFAULT_SIZE: Final = 10
 _DEEPEST: Final = 10_000
 _KEYS: Final[Mapping[str, str]] = {"parentIdentifier": "eo:parentIdentifier", "maximumRecords": "count"}
-_TITLE: Final = "Synthetic stand-in for ESA Biomass Climate Change Initiative: above-ground biomass, v6.0"
 
 
 class SearchError(Exception):
@@ -42,6 +41,10 @@ class _Page:
     number: int
     size: int
     after: tuple[str, ...]
+
+    def part(self, collections: Sequence[Collection]) -> Sequence[Collection]:
+        """Those on this page."""
+        return collections[(self.number - 1) * self.size : self.number * self.size]
 
     def cut(self, granules: Sequence[Granule]) -> list[Granule]:
         start = (self.number - 1) * self.size
@@ -60,27 +63,28 @@ def search(portal: Portal, base: str, query: str) -> dict[str, Any]:
     page = _page(asked)
     parent = asked.get("parentIdentifier", [""])[0]
     if parent == ROOT:
-        found = [UUID] if asked.get("uuid", [UUID]) == [UUID] and _matching(portal, asked) else []
-        features = [_collection(base, portal) for _ in found if page.number == 1]
-        return _envelope(asked, page, len(found), features, {})
-    if parent != UUID:
+        found = [one for one in portal.collections() if one.uuid in asked.get("uuid", [one.uuid])]
+        found = [one for one in found if _matching(portal.granules(one), asked)]
+        return _envelope(asked, page, len(found), [_collection(base, portal, one) for one in page.part(found)], {})
+    collection = next((one for one in portal.collections() if one.uuid == parent), None)
+    if collection is None:
         raise SearchError(HTTPStatus.NOT_FOUND, f"No collection {parent!r}")
     matching = [
         g
-        for g in _matching(portal, asked)
+        for g in _matching(portal.granules(collection), asked)
         if _overlaps(g, asked) and asked.get("uuid", [g.identifier])[0] == g.identifier
     ]
     granules = page.cut(matching)
     links = {}
     if granules and page.number == 1:
         links = {"next": [{"href": _next(base, asked, granules[-1]), "title": "next"}]}
-    return _envelope(asked, page, len(matching), [_granule(base, portal, g) for g in granules], links)
+    return _envelope(asked, page, len(matching), [_granule(base, portal, parent, g) for g in granules], links)
 
 
-def _matching(portal: Portal, asked: Mapping[str, list[str]]) -> list[Granule]:
+def _matching(granules: Sequence[Granule], asked: Mapping[str, list[str]]) -> list[Granule]:
     """Granules by exact terms; several values of one facet are alternatives."""
     wanted = {name: values for name, values in asked.items() if name in FACETS}
-    return [g for g in portal.granules() if all(g.product.facets[name] in values for name, values in wanted.items())]
+    return [g for g in granules if all(g.product.facets[name] in values for name, values in wanted.items())]
 
 
 def _overlaps(granule: Granule, asked: Mapping[str, list[str]]) -> bool:
@@ -138,15 +142,15 @@ def _next(base: str, asked: Mapping[str, list[str]], last: Granule) -> str:
     return f"{base}/opensearch/request?{urlencode(kept)}&searchAfter={quote(f'{last.directory},{last.name}')}"
 
 
-def _collection(base: str, portal: Portal) -> dict[str, Any]:
-    granules = portal.granules()
+def _collection(base: str, portal: Portal, collection: Collection) -> dict[str, Any]:
+    granules, uuid = portal.granules(collection), collection.uuid
     start, end = min(g.start for g in granules), max(g.end for g in granules)
     return {
         "type": "FeatureCollection",
-        "id": f"{base}/opensearch/request?parentIdentifier={ROOT}&uuid={UUID}",
+        "id": f"{base}/opensearch/request?parentIdentifier={ROOT}&uuid={uuid}",
         "properties": {
-            "title": _TITLE,
-            "identifier": UUID,
+            "title": collection.title,
+            "identifier": uuid,
             "date": f"{_stamp(start)}/{_stamp(end)}",
             "versionStatus": "current",
             "publicationDate": _stamp(updated(1)),
@@ -154,18 +158,18 @@ def _collection(base: str, portal: Portal) -> dict[str, Any]:
                 "search": [
                     {
                         "title": "Opensearch Description Document",
-                        "href": f"{base}/opensearch/description.xml?parentIdentifier={UUID}",
+                        "href": f"{base}/opensearch/description.xml?parentIdentifier={uuid}",
                         "type": "application/opensearchdescription+xml",
                     }
                 ],
                 "describedby": [
-                    {"title": "ISO19115", "href": f"{base}/export/xml/gemini2.3/{UUID}.xml", "type": "application/xml"},
-                    {"title": "Dataset Information", "href": f"{base}/uuid/{UUID}", "type": "text/html"},
+                    {"title": "ISO19115", "href": f"{base}/export/xml/gemini2.3/{uuid}.xml", "type": "application/xml"},
+                    {"title": "Dataset Information", "href": f"{base}/uuid/{uuid}", "type": "text/html"},
                 ],
                 "via": [
                     {
                         "title": "Dataset Manifest",
-                        "href": f"{base}/manifest/{UUID}/manifest.json",
+                        "href": f"{base}/manifest/{uuid}/manifest.json",
                         "type": "application/json",
                     }
                 ],
@@ -174,7 +178,7 @@ def _collection(base: str, portal: Portal) -> dict[str, Any]:
     }
 
 
-def _granule(base: str, portal: Portal, granule: Granule) -> dict[str, Any]:
+def _granule(base: str, portal: Portal, uuid: str, granule: Granule) -> dict[str, Any]:
     kind = "application/octet-stream"
     links = [
         {"title": title, "href": f"{base}/thredds/{service}{granule.path}", "type": kind}
@@ -183,7 +187,7 @@ def _granule(base: str, portal: Portal, granule: Granule) -> dict[str, Any]:
     west, south, east, north = granule.product.lattice.bbox
     return {
         "type": "Feature",
-        "id": f"{base}/opensearch/request?parentIdentifier={UUID}&uuid={granule.identifier}",
+        "id": f"{base}/opensearch/request?parentIdentifier={uuid}&uuid={granule.identifier}",
         "bbox": [west, south, east, north],
         "properties": {
             "title": granule.name,

@@ -1,12 +1,14 @@
-"""What the embedded portal offers: one collection, its two products and the files of each.
+"""What the embedded portal offers: a collection for each edition, its two products and the files of each.
 
 Identifiers, file names, years, dates and the size of the file of 2020 are those of ESA CCI Biomass v6.0; the folder is
-inferred from other versions of it, the coarse product's file name from that of the fine one.
+inferred from other versions of it, the coarse product's file name from that of the fine one. Other editions are laid
+out as that one is; their identifiers are made up.
 """
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,14 +17,14 @@ from typing import Final
 from scs2_cubes.core.grid import Lattice
 from scs2_cubes.demo.portal_stands import LATTICE
 
-__all__ = ["COARSE", "FINE", "UUID", "YEARS", "Granule", "Product", "updated"]
+__all__ = ["COARSE", "FINE", "PINNED", "YEARS", "Collection", "Granule", "Product", "updated"]
 
-UUID: Final = "95913ffb6467447ca72c4e9d8cf30501"
 YEARS: Final = (2007, 2010, 2015, 2016, 2017, 2018, 2019, 2020, 2021, 2022)
 
 _FIRST_EDITION: Final = datetime(2025, 4, 17, 15, 7, 2, tzinfo=UTC)
 _BETWEEN_EDITIONS: Final = timedelta(days=30)
 _SIZE_OF_2020: Final = 17_302_200_000
+_COARSE_LATTICE: Final = Lattice("EPSG:4326", -180.0, 80.0, 0.5, -0.5, 720, 280)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Product:
     """Its pixels, the first row in the north."""
     is_yearly: bool
     """Whether each year has a file; otherwise one holds them all."""
+
+    @property
+    def version(self) -> str:
+        """Its edition, for example ``6.0``."""
+        return self.drs_id.split(".")[8].replace("-", ".")
 
     @property
     def facets(self) -> Mapping[str, str]:
@@ -58,6 +65,40 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Collection:
+    """One edition of the product, as the portal lists it."""
+
+    version: str
+    """For example ``6.0``."""
+    uuid: str
+    """Its identifier."""
+
+    @classmethod
+    def of(cls, version: str) -> Collection:
+        """An edition that is made up."""
+        return cls(version, uuid.uuid5(uuid.NAMESPACE_URL, f"scs2-cubes-demo/portal/{version}").hex)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"Synthetic stand-in for ESA Biomass Climate Change Initiative: above-ground biomass, v{self.version}"
+
+    @property
+    def fine(self) -> Product:
+        """The product of 100 m, a file for each year."""
+        return Product(self._drs_id("100m"), "100m", LATTICE, is_yearly=True)
+
+    @property
+    def coarse(self) -> Product:
+        """The product of 0.5 degrees, 562.5 fine pixels; one file for all years."""
+        return Product(self._drs_id("50000m"), "50000m", _COARSE_LATTICE, is_yearly=False)
+
+    def _drs_id(self, suffix: str) -> str:
+        version = self.version.replace(".", "-")
+        return f"esacci.BIOMASS.yr.L4.AGB.multi-sensor.multi-platform.MERGED.{version}.{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
 class Granule:
     """One file of a product."""
 
@@ -72,12 +113,12 @@ class Granule:
     def name(self) -> str:
         """File name."""
         year = f"-{self.years[0]}" if self.product.is_yearly else ""
-        return f"ESACCI-BIOMASS-L4-AGB-MERGED-{self.product.resolution}{year}-fv6.0.nc"
+        return f"ESACCI-BIOMASS-L4-AGB-MERGED-{self.product.resolution}{year}-fv{self.product.version}.nc"
 
     @property
     def directory(self) -> str:
         """Folder in the archive."""
-        return "/neodc/esacci/biomass/data/agb/maps/v6.0/netcdf"
+        return f"/neodc/esacci/biomass/data/agb/maps/v{self.product.version}/netcdf"
 
     @property
     def path(self) -> str:
@@ -105,12 +146,10 @@ class Granule:
         return _SIZE_OF_2020 + 12_345_678 * (self.years[0] - 2020) + 4_096 * (self.edition - 1)
 
 
-_DRS_ID: Final = "esacci.BIOMASS.yr.L4.AGB.multi-sensor.multi-platform.MERGED.6-0."
-FINE: Final = Product(f"{_DRS_ID}100m", "100m", LATTICE, is_yearly=True)
-#: 0.5 degrees, 562.5 fine pixels.
-COARSE: Final = Product(
-    f"{_DRS_ID}50000m", "50000m", Lattice("EPSG:4326", -180.0, 80.0, 0.5, -0.5, 720, 280), is_yearly=False
-)
+#: The edition that is always there.
+PINNED: Final = Collection("6.0", "95913ffb6467447ca72c4e9d8cf30501")
+FINE: Final = PINNED.fine
+COARSE: Final = PINNED.coarse
 
 
 def updated(edition: int) -> datetime:

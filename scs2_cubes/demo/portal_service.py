@@ -57,7 +57,7 @@ class PortalService:
             return _document(description(self._portal, base, parent), "application/xml", path)
         if path.startswith(_MANIFESTS) and path.endswith("/manifest.json"):
             uuid = path.removeprefix(_MANIFESTS).removesuffix("/manifest.json")
-            return _document(manifest(uuid), "application/json", path)
+            return _document(manifest(self._portal, uuid), "application/json", path)
         uuid = path.removeprefix(_RECORDS).removesuffix(".xml")
         return _document(iso_record(self._portal, uuid), "application/xml", path)
 

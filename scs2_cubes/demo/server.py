@@ -94,6 +94,11 @@ class DemoServer:
         return f"{self.url}/{BUCKET}/collections/public/catalog.json"
 
     @property
+    def search_url(self) -> str:
+        """Address of the embedded CCI portal's search."""
+        return f"{self.url}{SEARCH_PATH}"
+
+    @property
     def href_rewrite(self) -> Mapping[str, str]:
         """Prefixes of the addresses in the documents, and what a client puts in their place."""
         return {ORIGIN: self.url}
@@ -105,7 +110,7 @@ def serve(port: int = 0) -> tuple[DemoServer, Mapping[str, str]]:
     return server, {
         "EO Forest catalogue": server.catalogue_url,
         "CLMS": server.clms.api_url,
-        "ESA CCI portal": f"{server.url}{SEARCH_PATH}",
+        "ESA CCI portal": server.search_url,
     }
 
 

@@ -10,10 +10,10 @@ Addresses inside the documents are those of the real host, whatever host serves 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from scs2_cubes.demo.listing import COLLECTIONS, THEMES, Collection
+from scs2_cubes.demo.listing import THEMES, Collection
 
 __all__ = ["BUCKET", "ORIGIN", "catalogue_documents"]
 
@@ -39,13 +39,13 @@ _PROVIDERS: Final = (
 _ZARR: Final = "application/vnd.zarr"
 
 
-def catalogue_documents() -> dict[str, dict[str, Any]]:
-    """All documents by their key below ``collections/``, for example ``public/catalog.json``."""
+def catalogue_documents(collections: Sequence[Collection]) -> dict[str, dict[str, Any]]:
+    """All documents of ``collections`` by their key below ``collections/``, for example ``public/catalog.json``."""
     documents = {"catalog.json": _root("./catalog.json", _INTERNAL_BASE)}
     documents["public/catalog.json"] = _root(f"{_BASE}/catalog.json", _BASE)
     for theme in THEMES:
-        documents[f"public/{theme}/catalog.json"] = _theme(theme)
-    for collection in COLLECTIONS:
+        documents[f"public/{theme}/catalog.json"] = _theme(theme, collections)
+    for collection in collections:
         for folder, base in (("", _INTERNAL_BASE), ("public/", _BASE)):
             home = f"{collection.theme}/{collection.identifier}"
             documents[f"{folder}{home}/collection.json"] = _collection(collection, f"{base}/{home}")
@@ -75,8 +75,8 @@ def _root(root: str, base: str) -> dict[str, Any]:
     }
 
 
-def _theme(theme: str) -> dict[str, Any]:
-    members = [collection for collection in COLLECTIONS if collection.theme == theme]
+def _theme(theme: str, collections: Sequence[Collection]) -> dict[str, Any]:
+    members = [collection for collection in collections if collection.theme == theme]
     return {
         "type": "Catalog",
         "id": theme,

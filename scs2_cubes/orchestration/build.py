@@ -9,17 +9,23 @@ import dagster as dg
 
 from scs2_cubes.core.specification import Case
 from scs2_cubes.orchestration.assets import cube_assets, source_assets
+from scs2_cubes.orchestration.grids import grids_asset
 from scs2_cubes.orchestration.io_managers import CubeIOManager
 from scs2_cubes.orchestration.preloads import preload_assets
 from scs2_cubes.orchestration.resources import DaskResource, LogProgress
+from scs2_cubes.orchestration.sensors import version_sensors
 
 __all__ = ["build_definitions"]
 
 
 def build_definitions(case: Case, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Assets and resources for ``case``; ``resource_overrides`` replace resources by name, for tests and the shell."""
+    """Assets, their checks, sensors and resources for ``case``.
+
+    ``resource_overrides`` replace resources by name, for tests and the shell.
+    """
     return dg.Definitions(
-        assets=[*source_assets(case), *preload_assets(case), *cube_assets(case)],
+        assets=[grids_asset(case), *source_assets(case), *preload_assets(case), *cube_assets(case)],
+        sensors=version_sensors(case),
         resources={
             "dask": DaskResource.from_spec(case.dask),
             "cubes": CubeIOManager(case),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from scs2_cubes.core.grid import Partition
 from scs2_cubes.core.specification import Case, DatasetSpec, StorageSpec
-from scs2_cubes.errors import CubeNotFoundError, StorageError
+from scs2_cubes.errors import ChecksFailedError, CubeNotFoundError, StorageError
 from scs2_cubes.pipeline.cubes import store_of
-from scs2_cubes.pipeline.state import STATE_DOCUMENT
+from scs2_cubes.pipeline.findings import noted_findings
+from scs2_cubes.pipeline.state import STATE_DOCUMENT, finished_tiles
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,10 +48,15 @@ class CubeIOManager(dg.IOManager):
 def open_partition(storage: StorageSpec, dataset: DatasetSpec, key: str) -> xr.Dataset:
     """The part of a cube that the partition ``key`` covers, lazily.
 
-    Raises CubeNotFoundError where there is no cube or where not every tile of the partition is recorded as done.
+    Raises CubeNotFoundError where there is no cube or where not every tile of the partition is recorded as done,
+    ChecksFailedError where a blocking check found it to be wrong when it was last looked at.
     """
     partition = next((one for one in dataset.partitions if one.key == key), None)
     store = store_of(storage, dataset, partition.region.name if partition else None)
+    findings = noted_findings(store, key)
+    if findings:
+        found = "; ".join(f"{check}: {text}" for check, text in findings.items())
+        raise ChecksFailedError(f"{store.url}: partition {key} isn't right, so nothing is built on it: {found}")
     if partition is None:
         if key not in dataset.partition_keys:
             raise CubeNotFoundError(f"{store.url}: there is no partition {key!r}: {', '.join(dataset.partition_keys)}")
@@ -59,14 +65,14 @@ def open_partition(storage: StorageSpec, dataset: DatasetSpec, key: str) -> xr.D
         if not state or not state.get("complete"):
             raise CubeNotFoundError(f"{store.url}: the cube isn't complete; materialize it first")
         return store.open()
-    _require_complete(partition, set(store.records()), store.url)
+    _require_complete(partition, finished_tiles(store), store.url)
     rows, cols = partition.window.slices
     opened = store.open()
     y_dim, x_dim = ("y", "x") if "y" in opened.dims else ("lat", "lon")
     return opened.isel({y_dim: rows, x_dim: cols})
 
 
-def _require_complete(partition: Partition, done: set[str], url: str) -> None:
+def _require_complete(partition: Partition, done: Collection[str], url: str) -> None:
     missing = [tile.key for tile in partition.tiles() if tile.key not in done]
     if missing:
         raise CubeNotFoundError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-__all__ = ["CaseJob", "RunEnd"]
+__all__ = ["CaseJob", "RunEnd", "range_tags", "tagged_range"]
 
 _INTERRUPTIONS = frozenset({dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -44,11 +44,10 @@ class CaseJob:
 
         Raises KeyboardInterrupt where the run was interrupted.
         """
-        tags = {_RANGE_START: partitions[0], _RANGE_END: partitions[-1]} if partitions else {}
         result = self.job.execute_in_process(
             asset_selection=list(keys),
             instance=self.instance,
-            tags=tags,
+            tags=range_tags(partitions),
             run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             raise_on_error=False,
         )
@@ -61,6 +60,19 @@ class CaseJob:
             if event.is_step_materialization
         )
         return RunEnd(None if result.success else _causes(result), reported)
+
+
+def range_tags(partitions: Sequence[str]) -> dict[str, str]:
+    """The tags by which a run takes the contiguous ``partitions``; none where there are none."""
+    return {_RANGE_START: partitions[0], _RANGE_END: partitions[-1]} if partitions else {}
+
+
+def tagged_range(all_keys: Sequence[str], tags: Mapping[str, str]) -> Sequence[str]:
+    """The partitions that a run with ``tags`` takes, of ``all_keys``; none where it takes no range of them."""
+    first, last = tags.get(_RANGE_START), tags.get(_RANGE_END)
+    if first not in all_keys or last not in all_keys:
+        return ()
+    return all_keys[all_keys.index(first) : all_keys.index(last) + 1]
 
 
 def _causes(result: dg.ExecuteInProcessResult) -> str:

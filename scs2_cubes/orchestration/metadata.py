@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 import dagster as dg
+import numpy as np
 
+from scs2_cubes.pipeline.cubes import PlannedPartition
+from scs2_cubes.pipeline.inspection import Inspection
 from scs2_cubes.pipeline.materialize import PartitionReport
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes.preload import WindowReport
 from scs2_cubes.storage import CubeStore
 
-__all__ = ["report_metadata"]
+__all__ = ["image_metadata", "mean_metadata", "picture_metadata", "report_metadata"]
 
 
 def report_metadata(
@@ -40,6 +44,27 @@ def report_metadata(
         **(_fetched(report.fetched) if report.fetched else {}),
         **({"dask_dashboard": dg.MetadataValue.url(dashboard)} if dashboard else {}),
     }
+
+
+def mean_metadata(inspection: Inspection) -> Mapping[str, float]:
+    """The mean of each layer that isn't a class map, of the last time step."""
+    return {f"mean_{name}": float(values[-1]) for name, values in inspection.means.items() if np.isfinite(values[-1])}
+
+
+def picture_metadata(planned: PlannedPartition, pictures: Mapping[str, bytes]) -> Mapping[str, dg.MetadataValue]:
+    """``pictures`` as the web UI shows them. Writes them beside the cube, too. Raises StorageError."""
+    key, store = planned.partition.key, planned.store
+    written = {
+        f"{name}_file": dg.MetadataValue.path(store.write_picture(f"{key}.{name}.png", picture))
+        for name, picture in pictures.items()
+    }
+    return {**{name: image_metadata(name, picture) for name, picture in pictures.items()}, **written}
+
+
+def image_metadata(name: str, picture: bytes) -> dg.MetadataValue:
+    """A PNG of less than 75 kB as the web UI shows it; ``name`` stands where it can't."""
+    # Within the event itself: the web UI may run where the cubes can't be seen.
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(picture).decode()})")
 
 
 def _fetched(windows: WindowReport) -> Mapping[str, float | int]:

@@ -74,12 +74,10 @@ class PreloadRuns:
             return
         started = time.monotonic()
         end = self._job.materialize([source_key(spec)])
-        yield from self.conclude(spec, end)
-        if problem := self.problem(spec):
-            yield PreloadOutcome(spec, 0, time.monotonic() - started, problem)
+        yield from self.conclude(spec, end, time.monotonic() - started)
 
-    def conclude(self, spec: PreloadSpec, end: RunEnd) -> Iterator[PreloadOutcome]:
-        """Note how a run with the asset of ``spec`` ended for it; yields what it fetched, if it did."""
+    def conclude(self, spec: PreloadSpec, end: RunEnd, seconds: float) -> Iterator[PreloadOutcome]:
+        """Note how a run of ``seconds`` with the asset of ``spec`` ended for it; yields what it fetched, or why not."""
         key = source_key(spec)
         # A cube's step reports its source's version, too, by an event of the same key.
         reported = [one for one in end.of(key) if "fresh" in one.metadata]
@@ -88,6 +86,8 @@ class PreloadRuns:
         for one in reported:
             if one.metadata["fresh"].value is True:
                 yield PreloadOutcome(spec, int(_number(one, "bytes_in_cache")), _number(one, "seconds"), "")
+        if problem := self.problem(spec):
+            yield PreloadOutcome(spec, 0, seconds, problem)
 
 
 def _number(reported: dg.AssetMaterialization, name: str) -> float:

@@ -5,6 +5,7 @@ import dagster as dg
 from scs2_cubes import preload
 from scs2_cubes.core.specification import Case, PreloadSpec
 from scs2_cubes.errors import ConfigurationError
+from scs2_cubes.orchestration.editions import asked_edition_check, edition_spec
 from scs2_cubes.orchestration.provenance import source_key
 from scs2_cubes.orchestration.resources import ProgressSink
 from scs2_cubes.preload import ArchivePreload, ArchiveReport
@@ -25,23 +26,29 @@ def unread_preloads(case: Case) -> tuple[PreloadSpec, ...]:
 
 
 def _preload_asset(spec: PreloadSpec) -> dg.AssetsDefinition:
+    key = source_key(spec)
+
     @dg.asset(
-        key=source_key(spec),
+        key=key,
         group_name="sources",
         kinds={spec.store.protocol, "zarr"},
         description=f"{spec.data_id} of store {spec.store.identifier}, in its cache. Materializing it asks the source "
         "which version it has now; where the cache has another or none, it is ordered, waited for and fetched.",
         metadata={"address": dg.MetadataValue.url(open_source(spec.store).public_href(spec.data_id))},
+        check_specs=[edition_spec(key)],
     )
-    def fetched(
-        context: dg.AssetExecutionContext, progress: dg.ResourceParam[ProgressSink]
-    ) -> dg.MaterializeResult[None]:
+    # Where there are checks Dagster knows only the bare class of what is returned.
+    def fetched(context: dg.AssetExecutionContext, progress: dg.ResourceParam[ProgressSink]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # see above
         def tell(line: str) -> None:
             context.log.info(line)
             progress.tell(line)
 
         report = _open(spec).fetch(spec, tell)
-        return dg.MaterializeResult(data_version=dg.DataVersion(report.version), metadata=_metadata(report))
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(report.version),
+            metadata=_metadata(report),
+            check_results=[asked_edition_check(open_source(spec.store), spec.data_id)],
+        )
 
     return fetched
 

@@ -15,7 +15,18 @@ import dagster as dg
 
 from scs2_cubes.core.specification import DatasetSpec, PreloadSpec
 
-__all__ = ["adopt_source", "cube_key", "cube_tags", "is_known", "op_name", "report_source", "source_key", "source_tags"]
+__all__ = [
+    "adopt_source",
+    "cube_key",
+    "cube_tags",
+    "is_known",
+    "latest_version",
+    "op_name",
+    "report_source",
+    "source_event",
+    "source_key",
+    "version_tags",
+]
 
 _DATA_VERSION = "dagster/data_version"
 _CODE_VERSION = "dagster/code_version"
@@ -47,9 +58,19 @@ def op_name(key: dg.AssetKey) -> str:
     return readable if readable == key.to_user_string() else f"{readable}_{digest}"
 
 
-def source_tags(version: str) -> dict[str, str]:
-    """Tags of a source's materialization."""
+def source_event(key: dg.AssetKey, version: str) -> dg.AssetMaterialization:
+    """The event that tells which version the source with the asset ``key`` has."""
+    return dg.AssetMaterialization(key, metadata={"source_version": version}, tags=version_tags(version))
+
+
+def version_tags(version: str) -> dict[str, str]:
+    """Tags of a materialization at the data version ``version``."""
     return {_DATA_VERSION: version, _USER_PROVIDED: "true"}
+
+
+def latest_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
+    """The data version of the asset ``key`` that was told last; None where none was."""
+    return _latest_tags(instance, key).get(_DATA_VERSION)
 
 
 def is_known(
@@ -86,15 +107,15 @@ def _version_tags(dataset: DatasetSpec, data_version: str, source_version: str, 
 def report_source(context: dg.AssetExecutionContext, dataset: DatasetSpec, version: str) -> None:
     """Tell Dagster the source version that this run has seen, where it knows another or none."""
     key = source_key(dataset)
-    if _latest_tags(context.instance, key).get(_DATA_VERSION) != version:
-        context.log_event(dg.AssetMaterialization(key, tags=source_tags(version)))
+    if latest_version(context.instance, key) != version:
+        context.log_event(source_event(key, version))
 
 
 def adopt_source(instance: dg.DagsterInstance, spec: DatasetSpec | PreloadSpec, version: str) -> None:
     """Tell ``instance`` outside of any run which version a source has, where it knows another or none."""
     key = source_key(spec)
-    if _latest_tags(instance, key).get(_DATA_VERSION) != version:
-        instance.report_runless_asset_event(dg.AssetMaterialization(key, tags=source_tags(version)))
+    if latest_version(instance, key) != version:
+        instance.report_runless_asset_event(source_event(key, version))
 
 
 def cube_tags(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import dagster as dg
 
 from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.pipeline.compute import Compute, open_compute
-from scs2_cubes.pipeline.graph import TileGraph, TileResult
+from scs2_cubes.pipeline.graph import TileGraph
 from scs2_cubes.pipeline.materialize import Progress
 
 __all__ = ["DaskResource", "LogProgress", "ProgressSink"]
 
 #: Seconds between two log lines of one partition: often enough to see that it moves, rarely enough to read.
 _LOG_INTERVAL = 10.0
+
+Result = TypeVar("Result")
 
 
 class DaskResource(dg.ConfigurableResource[None]):
@@ -66,7 +68,7 @@ class _OnDemand:
     def dashboard(self) -> str | None:
         return self._compute.dashboard if self._compute else None
 
-    def run(self, graph: TileGraph, on_tile: Callable[[TileResult], None]) -> None:
+    def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         if self._compute is None:
             self._compute = self._stack.enter_context(open_compute(self._spec))
         self._compute.run(graph, on_tile)

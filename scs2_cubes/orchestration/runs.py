@@ -7,23 +7,25 @@ cache holds already what the source has now.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
+from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.native import NativeDataset
 from scs2_cubes.core.specification import Case, DatasetSpec, PreloadSpec
 from scs2_cubes.errors import Scs2CubesError
+from scs2_cubes.orchestration.adoption import adoption
 from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.grids import tell_grids
 from scs2_cubes.orchestration.jobs import CaseJob, RunEnd
 from scs2_cubes.orchestration.partitions import contiguous_ranges
 from scs2_cubes.orchestration.preload_runs import PreloadOutcome, PreloadRuns
-from scs2_cubes.orchestration.provenance import cube_key, cube_tags, is_known, source_key
+from scs2_cubes.orchestration.provenance import cube_key, source_key
 from scs2_cubes.orchestration.resources import ProgressSink
-from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
-from scs2_cubes.pipeline.plan import specification_version
-from scs2_cubes.pipeline.state import is_concluded, partition_state
+from scs2_cubes.pipeline.cubes import describe_source
+from scs2_cubes.pipeline.standing import Standing, standing_of
 
 __all__ = ["DatasetOutcome", "PreloadOutcome", "run_due"]
 
@@ -61,6 +63,8 @@ def run_due(
     once, however many datasets read it. Finished partitions that ``instance`` doesn't know of are reported to it, not
     made again. ``log_level`` is that of Dagster's own lines on the terminal; its event log has everything.
     """
+    if case.visualize:
+        tell_grids(instance, case)
     definitions = build_definitions(case, {"progress": progress})
     job = CaseJob(definitions.resolve_implicit_global_asset_job_def(), instance, log_level)
     fetching = PreloadRuns(case, job)
@@ -99,7 +103,7 @@ class _DatasetRun:
             first = [source_key(coming)] if coming else []
             end = self.job.materialize([*first, cube_key(self.dataset)], group)
             if coming:
-                yield from self.fetching.conclude(coming, end)
+                yield from self.fetching.conclude(coming, end, time.monotonic() - started)
                 if problem := self.fetching.problem(coming):
                     problems, failed = [problem], due
                     break
@@ -137,33 +141,20 @@ class _DatasetRun:
         current: list[str] = []
         if native is None:
             return current
+        known: dict[str, Mapping[str, TileRecord]] = {}
         for key in keys:
             try:
-                planned = plan_partition(self.dataset, self.case.storage, native, key)
-                records = planned.store.records()
-                state = partition_state(planned.plan, planned.partition, records)
                 # Records say nothing of chunks or format: another cube at the same place is the run's to refuse, one
                 # that was removed is the run's to make, and what a crash left unsaid is the run's to say.
-                is_current = state.is_current and is_concluded(planned.plan, planned.store, records)
+                standing = standing_of(self.dataset, self.case.storage, native, key, known)
             except Scs2CubesError:
                 continue
-            if is_current:
+            if standing.is_current:
                 current.append(key)
-                self._adopt(planned)
+                self._adopt(standing)
         return current
 
-    def _adopt(self, planned: PlannedPartition) -> None:
-        key, partition = cube_key(self.dataset), planned.partition.key
-        plan, instance = planned.plan, self.job.instance
-        code_version = specification_version(self.dataset)
-        if is_known(instance, self.dataset, partition, plan.data_version, plan.source_version, code_version):
-            return
-        tags = cube_tags(instance, self.dataset, plan.data_version, plan.source_version, code_version)
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                key,
-                partition=partition,
-                metadata={"adopted": True, "cube": planned.store.url, "source_version": planned.plan.source_version},
-                tags=tags,
-            )
-        )
+    def _adopt(self, standing: Standing) -> None:
+        event = adoption(self.job.instance, self.dataset, standing)
+        if event is not None:
+            self.job.instance.report_runless_asset_event(event)

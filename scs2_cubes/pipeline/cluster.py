@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
@@ -12,9 +13,12 @@ from distributed.comm.core import CommClosedError
 
 from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.errors import ConfigurationError, MaterializationError
-from scs2_cubes.pipeline.graph import TileGraph, TileResult
+from scs2_cubes.pipeline.graph import TileGraph
 
 __all__ = ["ClusterCompute", "open_cluster"]
+
+#: What comes of one tile.
+Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 20
 
@@ -29,7 +33,7 @@ class ClusterCompute:
     def dashboard(self) -> str | None:
         return str(self.client.dashboard_link)
 
-    def run(self, graph: TileGraph, on_tile: Callable[[TileResult], None]) -> None:
+    def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         """See :class:`scs2_cubes.pipeline.compute.Compute`."""
         futures = self.client.get(graph.tasks, list(graph.tiles), sync=False)
         try:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import dask.threaded
 from dask.callbacks import Callback, normalize_callback
 
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.pipeline.graph import TileGraph, TileResult
+from scs2_cubes.pipeline.graph import TileGraph
 
 __all__ = ["Compute", "ThreadCompute", "open_compute"]
+
+#: What comes of one tile.
+Result = TypeVar("Result")
 
 
 class Compute(Protocol):
@@ -26,7 +29,7 @@ class Compute(Protocol):
         """Link to the dashboard, where there is one."""
         ...
 
-    def run(self, graph: TileGraph, on_tile: Callable[[TileResult], None]) -> None:
+    def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         """Run ``graph`` and call ``on_tile`` in this thread as tiles finish. Raises what the first failing task raised.
 
         An interruption ends it at once: what runs then finishes or not, and no record claims what isn't there.
@@ -44,11 +47,11 @@ class ThreadCompute:
     def dashboard(self) -> str | None:
         return None
 
-    def run(self, graph: TileGraph, on_tile: Callable[[TileResult], None]) -> None:
+    def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         """See :class:`Compute`."""
 
         def finished(key: Any, result: Any, *_: Any) -> None:
-            if key in graph.tiles and isinstance(result, TileResult):
+            if key in graph.tiles:
                 on_tile(result)
 
         # A ThreadPool, because its threads are daemons: an interrupted run doesn't wait for a server that is silent.

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile
@@ -23,6 +23,9 @@ from scs2_cubes.pipeline.tile import JobResult, Workshop
 from scs2_cubes.storage import CubeStore
 
 __all__ = ["TileGraph", "TileResult", "build_graph"]
+
+#: What comes of one tile.
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class TileResult:
 
 
 @dataclass(frozen=True)
-class TileGraph:
-    """A Dask graph and the keys of its results, one for each tile."""
+class TileGraph(Generic[Result]):
+    """A Dask graph and the keys of its results, one ``Result`` for each tile."""
 
     tasks: Mapping[Any, Any]
     """Dask's low-level graph."""
@@ -45,7 +48,7 @@ class TileGraph:
     """Dask key of a tile's result → the tile's key."""
 
 
-def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> TileGraph:
+def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> TileGraph[TileResult]:
     """Graph that makes ``tiles``. Nothing is read or written until it runs."""
     # A number of its own: a scheduler that is shared takes tasks of the same name for the same work, whoever's store
     # they write to, and whether or not it was made in vain before.

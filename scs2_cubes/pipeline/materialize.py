@@ -7,16 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scs2_cubes.core.cube import TileRecord
-from scs2_cubes.core.grid import Partition
+from scs2_cubes.core.grid import Partition, Tile
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.graph import TileResult, build_graph
 from scs2_cubes.pipeline.plan import CubePlan
-from scs2_cubes.pipeline.state import STATE_DOCUMENT, partition_state, superseded_versions, version_document
+from scs2_cubes.pipeline.state import (
+    STATE_DOCUMENT,
+    PartitionState,
+    partition_state,
+    superseded_versions,
+    version_document,
+)
 from scs2_cubes.pipeline.wanted import wanted_windows
 from scs2_cubes.preload import WantedWindow, WindowReport
 from scs2_cubes.storage import CubeStore
 
-__all__ = ["Fetch", "PartitionReport", "Progress", "materialize_partition", "prepare_cube"]
+__all__ = ["Fetch", "PartitionReport", "Progress", "fetch_due", "materialize_partition", "prepare_cube"]
+
+#: Tiles and seconds before which their rate tells nothing of the time left: the first ones compile what they need.
+_ESTIMATED_FROM_TILES, _ESTIMATED_FROM_SECONDS = 2, 5.0
 
 #: Makes sure that the windows lie near.
 Fetch = Callable[[tuple[WantedWindow, ...]], WindowReport]
@@ -44,7 +53,13 @@ class Progress:
     def text(self) -> str:
         """For people: tiles done, rate, time left."""
         rate = self.done / self.seconds if self.seconds > 0 else 0.0
-        return f"{self.done}/{self.total} tiles, {rate:.2f} tiles/s, about {self.seconds_left:.0f} s left"
+        left = f", about {self.seconds_left:.0f} s left" if self._is_estimated else ""
+        return f"{self.done}/{self.total} tiles, {rate:.2f} tiles/s{left}"
+
+    @property
+    def _is_estimated(self) -> bool:
+        is_settled = self.done >= _ESTIMATED_FROM_TILES and self.seconds >= _ESTIMATED_FROM_SECONDS
+        return is_settled or self.done == self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,20 @@ class PartitionReport:
     """What fetching the source's windows came to; None where there was nothing to be fetched first."""
 
 
+def fetch_due(plan: CubePlan, partition: Partition, store: CubeStore, fetch: Fetch) -> WindowReport | None:
+    """Fetch what the tiles of ``partition`` that are due need of the source; None where none is due.
+
+    To be called before the cube is prepared: where fetching fails, nothing lies there that opens as a cube without
+    values. Raises CubeIdentityError where another cube lies there, before anything is fetched, and what ``fetch``
+    raises.
+    """
+    store.require_same(plan.schema)
+    # Records without a cube are what is left where someone has removed it.
+    records = store.records() if store.exists() else {}
+    tiles = _due(partition_state(plan, partition, records))
+    return fetch(wanted_windows(plan, tiles)) if tiles else None
+
+
 def prepare_cube(plan: CubePlan, store: CubeStore) -> None:
     """Create the cube where it isn't yet, and note what its version is made of.
 
@@ -93,22 +122,20 @@ def materialize_partition(
     store: CubeStore,
     compute: Compute,
     on_progress: Callable[[Progress], None],
-    fetch: Fetch | None = None,
+    fetched: WindowReport | None = None,
 ) -> PartitionReport:
     """Make the tiles of ``partition`` that aren't done at the plan's data version. The cube must have been prepared.
 
-    ``fetch`` is called first, with what these tiles need of the source, where there are such tiles. Raises what it or
-    the first failing tile raised; tiles finished until then stay done.
+    ``fetched`` is what :func:`fetch_due` came to, for the report. Raises what the first failing tile raised; tiles
+    finished until then stay done.
     """
     started = time.monotonic()
     records = store.records()
     state = partition_state(plan, partition, records)
-    due = set(state.stale) | set(state.missing)
-    tiles = [tile for tile in partition.tiles() if tile.key in due]
+    tiles = _due(state)
     # Its own tiles are reported as they were made: another run on the same cube may be making them again already.
     mine = {key: records[key] for key in state.current}
     written = 0
-    fetched = fetch(wanted_windows(plan, tiles)) if fetch is not None and tiles else None
     # The rate, and so the time left, is that of the tiles.
     begun = time.monotonic()
 
@@ -135,6 +162,11 @@ def materialize_partition(
         source_chunks_absent=sum(record.source_chunks_absent for record in mine.values()),
         fetched=fetched,
     )
+
+
+def _due(state: PartitionState) -> list[Tile]:
+    keys = {*state.stale, *state.missing}
+    return [tile for tile in state.partition.tiles() if tile.key in keys]
 
 
 def _conclude(plan: CubePlan, store: CubeStore) -> None:

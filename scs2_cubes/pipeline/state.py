@@ -15,6 +15,7 @@ from scs2_cubes.storage import CubeStore
 __all__ = [
     "STATE_DOCUMENT",
     "PartitionState",
+    "finished_tiles",
     "is_concluded",
     "partition_state",
     "stale_reasons",
@@ -64,6 +65,14 @@ def partition_state(plan: CubePlan, partition: Partition, records: Mapping[str, 
         stale=tuple(key for key in keys if key in records and records[key].data_version != version),
         missing=tuple(key for key in keys if key not in records),
     )
+
+
+def finished_tiles(store: CubeStore) -> frozenset[str]:
+    """Keys of the tiles that are recorded as done, at whatever version. Lists the records, and reads none.
+
+    Raises StorageError.
+    """
+    return frozenset(name.rpartition("/")[2].removesuffix(".json") for name in store.documents("tiles"))
 
 
 def version_document(data_version: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
@@ -62,6 +62,16 @@ class WindowPlanes:
     """Source chunks that it touches."""
     absent: int
     """Those that the source doesn't store."""
+    source_valid: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    """Variable → where the source has a value, (step, row, columns / 8), before a function that has kept its name.
+
+    One bit for each pixel (np.packbits): this stays with the planes while they are worked on.
+    """
+
+    def valid_before(self, layer: LayerPlan, position: int) -> npt.NDArray[np.uint8] | None:
+        """(row, column): 1 where the source had a value before the function, or None where nobody knows."""
+        packed = self.source_valid.get(layer.array)
+        return None if packed is None else np.unpackbits(packed[position], axis=-1, count=self.window.width)
 
     def plane(self, layer: LayerPlan, position: int) -> Plane | None:
         """One step of a layer, or None where the source stores nothing in the window."""
@@ -304,6 +314,7 @@ class WindowFunction:
         result = apply_function(self.spec, self.function, decode_window(self.seen, arrays, window))
         stacks: dict[tuple[str, Statistic | None], npt.NDArray[Any]] = {}
         fills: dict[str, float | None] = {}
+        before: dict[str, npt.NDArray[np.uint8]] = {}
         for layer in self.plan.layers:
             if layer.output is None:
                 continue
@@ -311,9 +322,11 @@ class WindowFunction:
                 self.spec, self.seen, result, window, layer.output, arrays, nodata.get(layer.array)
             )
             stacks[layer.array, None], fills[layer.array] = _masked(values, valid, layer)
+            if layer.array in arrays:
+                before[layer.array] = np.packbits(valid, axis=-1)
         chunks = sum(touched for _, touched, _ in raw.values())
         absent = sum(missing for _, _, missing in raw.values())
-        return WindowPlanes(window, stacks, fills, chunks, absent)
+        return WindowPlanes(window, stacks, fills, chunks, absent, before)
 
 
 def _masked(

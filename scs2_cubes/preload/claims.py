@@ -32,7 +32,7 @@ from scs2_cubes.preload.base import Tell
 from scs2_cubes.preload.processes import Process
 from scs2_cubes.storage.objects import Objects
 
-__all__ = ["Claim", "Contender", "Timing", "held"]
+__all__ = ["Claim", "Contender", "Timing", "bury", "held"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -292,6 +292,18 @@ class Claim:
 def _awake() -> float:
     """Seconds on a clock that goes on while the machine sleeps, as those of other hosts do."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def bury(objects: Objects) -> None:
+    """Remove the documents of processes that have ended on this host, whatever they held in the cache ``objects``.
+
+    Whoever contends for a key does so for that key; of what is complete nobody contends for any more. Reads every
+    document. Raises StorageError.
+    """
+    for key in objects.keys(_FOLDER):
+        notice = _decode(objects.get(key) or b"")
+        if notice is not None and notice.process.has_ended():
+            objects.delete(key)
 
 
 @contextmanager

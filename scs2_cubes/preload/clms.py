@@ -19,7 +19,7 @@ from scs2_cubes.core.specification import PreloadSpec, StoreSpec
 from scs2_cubes.errors import ConfigurationError, redact
 from scs2_cubes.preload.archive_cache import ArchiveCache, CacheRecord
 from scs2_cubes.preload.base import ArchiveReport, Tell
-from scs2_cubes.preload.claims import Claim, Contender, held
+from scs2_cubes.preload.claims import Claim, Contender, bury, held
 from scs2_cubes.preload.clms_delivery import Delivery
 from scs2_cubes.preload.clms_orders import Ordering, Polling
 from scs2_cubes.preload.mosaic import Mosaic
@@ -71,6 +71,7 @@ class ClmsPreload:
         started = time.monotonic()
         data_id = spec.data_id.removesuffix(".zarr")
         file = self.source.find(data_id)
+        bury(self.cache.objects)
         record = None if spec.force else self._good(file, tell)
         if record is not None:
             self._tidy(spec, data_id, tell)
@@ -101,14 +102,20 @@ class ClmsPreload:
             shown(done, total)
 
         claim.check()
+        mosaic = Mosaic.open(rasters)
         tell(f"{file.data_id}: writing {len(rasters)} raster{'s' if len(rasters) > 1 else ''} into the cache")
         record = self.cache.write(
             file.data_id,
             file.version,
-            Mosaic.open(rasters),
+            mosaic,
             variable=file.file,
             attrs={"long_name": file.title} if file.title else {},
-            provenance={"clms_product": file.product, "clms_title": file.title, "clms_file": file.file},
+            provenance={
+                "clms_product": file.product,
+                "clms_title": file.title,
+                "clms_file": file.file,
+                **_institution(mosaic),
+            },
             href=file.href,
             on_progress=on_progress,
         )
@@ -174,3 +181,9 @@ class ClmsPreload:
             cache_bytes=record.bytes,
             seconds=time.monotonic() - started,
         )
+
+
+def _institution(mosaic: Mosaic) -> dict[str, str]:
+    """Who made the rasters (TIFF 6.0, section 8, ``Artist``) in the words of CF 1.11, 2.6.2; where they say it."""
+    artist = mosaic.tags.get("TIFFTAG_ARTIST", "").strip()
+    return {"institution": artist} if artist else {}

@@ -22,8 +22,11 @@ import numpy.typing as npt
 from scs2_cubes.core.grid import Window
 from scs2_cubes.core.native import NativeArray, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
+from scs2_cubes.core.wording import counted
 from scs2_cubes.errors import ConfigurationError, PreloadError, Scs2CubesError, SourceError
 from scs2_cubes.preload.base import Tell, WantedWindow, WindowReport
+from scs2_cubes.preload.claims import bury
+from scs2_cubes.preload.telling import decimal
 from scs2_cubes.preload.window_cache import Pieces, WindowCache
 from scs2_cubes.preload.window_fetch import Layer, Missing, Tally, WindowFetch, layers_of, missing_of
 from scs2_cubes.sources.esa_cci import EsaCciSource, Granule, listing_version
@@ -72,6 +75,7 @@ class EsaCciWindows:
         files isn't that of ``native`` any more: both before any pixels are asked for.
         """
         started = time.monotonic()
+        bury(self.cache.objects)
         pieces, layers = Pieces.at(native.location), layers_of(native, wanted)
         # By their size in memory: what they take once they are compressed isn't known yet.
         self.cache.require_fits(sum(layer.size for layer in layers), self._limit)
@@ -101,8 +105,7 @@ class EsaCciWindows:
         def read(array: NativeArray, step: int, window: Window) -> npt.NDArray[Any]:
             return self.source.read_window(granules[step], array, window)
 
-        names = ", ".join(sorted({one.layer.array.name for one in missing}))
-        tell(f"{data_id}: {len(missing)} steps of {names} to be fetched, {tally.bytes / 1e6:.1f} MB")
+        tell(f"{data_id}: {_fields(native, missing)} to be fetched, {decimal(tally.bytes)} before compression")
         try:
             WindowFetch(pieces, read, self.source.files.max_connections, tell).run(missing, tally)
         except Scs2CubesError:
@@ -118,8 +121,8 @@ class EsaCciWindows:
         shelves, freed = self.cache.make_room(needed, _shelves(pieces, layers), self._limit)
         if shelves:
             tell(
-                f"{shelves} windows ({freed / 1e6:.1f} MB) that weren't used for longest were dropped from "
-                f"{self.cache.objects.shown('')}, which may have {self._limit / 1e9:.1f} GB"
+                f"{shelves} windows ({decimal(freed)}) that weren't used for longest were dropped from "
+                f"{self.cache.objects.shown('')}, which may have {decimal(self._limit)}"
             )
 
     def _discard_replaced(self, data_id: str, pieces: Pieces, fetched: Sequence[Missing]) -> bool:
@@ -142,6 +145,16 @@ class EsaCciWindows:
 
 def _data_id(native: NativeDataset) -> str:
     return str(native.location.options["data_id"])
+
+
+def _fields(native: NativeDataset, missing: Sequence[Missing]) -> str:
+    """``20 fields (10 years x 2 variables)``, for people."""
+    steps, names = {one.layer.step for one in missing}, {one.layer.array.name for one in missing}
+    years = {native.times[step][:4] for step in steps}
+    spans = counted(len(steps), "year" if len(years) == len(steps) else "time step")
+    # Not a product where the cache holds some of them.
+    sign = " x " if len(missing) == len(steps) * len(names) else ", "
+    return f"{counted(len(missing), 'field')} ({spans}{sign}{counted(len(names), 'variable')})"
 
 
 def _shelves(pieces: Pieces, layers: Sequence[Layer]) -> frozenset[str]:

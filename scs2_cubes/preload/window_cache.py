@@ -30,6 +30,7 @@ from scs2_cubes.core.native import Location, NativeArray
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import NotPreloadedError, PreloadError, SourceFormatError
 from scs2_cubes.preload.archive_cache import CacheEntry
+from scs2_cubes.preload.telling import decimal
 from scs2_cubes.preload.window_pieces import PieceLattice, Place
 from scs2_cubes.storage.objects import ObjectTree, open_objects
 
@@ -179,9 +180,9 @@ class WindowCache:
         """Raise PreloadError where ``needed`` bytes are more than ``limit``, which the cache may have. No I/O."""
         if needed > limit:
             raise PreloadError(
-                f"the windows that are needed at once take up to {_gigabytes(needed)} in the cache "
-                f"{self.objects.shown('')}, which may have {_gigabytes(limit)}. Choose a smaller region, fewer years "
-                "or variables, or a larger cache_size of the store"
+                f"the windows that are needed at once take up to {decimal(needed)} in the cache "
+                f"{self.objects.shown('')}, which may have {decimal(limit)}. Choose a smaller region, fewer years "
+                f"or variables, or a cache_size of the store of at least {needed} (bytes)"
             )
 
     def make_room(self, needed: int, keep: AbstractSet[str], limit: int) -> tuple[int, int]:
@@ -281,7 +282,3 @@ def _document(content: bytes | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -157,7 +157,7 @@ class Tally:
         rate = self.fetched / seconds if seconds > 0 else 0.0
         total = max(self.bytes - self.spared, self.fetched)
         left = f", about {(total - self.fetched) / rate:.0f} s left" if rate > 0 else ""
-        done = f"{self.layers_done}/{self.layers} steps, {self.fetched / 1e6:.1f} of {total / 1e6:.1f} MB"
+        done = f"{self.layers_done}/{self.layers} fields, {self.fetched / 1e6:.1f} of {total / 1e6:.1f} MB"
         return f"{done}, {rate / 1e6:.2f} MB/s{left}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Protocol
@@ -14,12 +14,23 @@ from rich.text import Text
 
 from scs2_cubes.core.specification import StorageSpec, StoreSpec
 from scs2_cubes.errors import ConfigurationError, NotPreloadedError, redact
+from scs2_cubes.preload import ARCHIVES
 from scs2_cubes.preload.archive_cache import ArchiveCache, CacheEntry
 from scs2_cubes.preload.claims import held
 from scs2_cubes.preload.window_cache import WindowCache
 from scs2_cubes.sources.missing import nearest_hint
 
-__all__ = ["CACHES", "Cache", "cache_table", "clear_entries", "entries_of", "has_cache", "open_cache"]
+__all__ = [
+    "CACHES",
+    "Cache",
+    "cache_places",
+    "cache_table",
+    "clear_entries",
+    "entries_of",
+    "has_cache",
+    "open_cache",
+    "what_follows",
+]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -80,6 +91,13 @@ def entries_of(store: StoreSpec, data_id: str | None = None) -> tuple[CacheEntry
     return chosen
 
 
+def what_follows(store: StoreSpec) -> str:
+    """What it costs to clear the cache of ``store``, for people."""
+    if store.protocol in ARCHIVES:
+        return "The next run orders it anew, which may take hours"
+    return "What cubes need of it is fetched anew when tiles are made"
+
+
 def clear_entries(store: StoreSpec, entries: Iterable[CacheEntry], *, max_wait: float = _MAX_WAIT) -> int:
     """Remove ``entries`` from the cache of ``store``; returns the bytes that are free now.
 
@@ -103,13 +121,17 @@ def _claimed(cache: Cache, data_id: str, max_wait: float) -> AbstractContextMana
 
 
 def cache_table(entries: Iterable[tuple[str, CacheEntry]]) -> Table:
-    """Store, data id, whether complete, size, version, place, of (store, entry)."""
+    """Store, data id, whether complete, size, version, of (store, entry)."""
     table = Table(title="Caches", title_justify="left")
-    for name in ("store", "data id", "status", "size", "version", "place"):
+    for name in ("store", "data id", "status", "size", "version"):
         # Broken rather than shortened: these are for copying.
         table.add_column(name, overflow="fold")
     for store, entry in entries:
         status = Text("complete", "green") if entry.complete else Text("unfinished", "yellow")
-        place = Text(redact(entry.url))
-        table.add_row(Text(store), Text(entry.data_id), status, decimal(entry.bytes), Text(entry.version or ""), place)
+        table.add_row(Text(store), Text(entry.data_id), status, decimal(entry.bytes), Text(entry.version or ""))
     return table
+
+
+def cache_places(entries: Iterable[tuple[str, CacheEntry]]) -> Iterator[str]:
+    """A line for each of (store, entry): where it lies, in one piece, without secrets."""
+    return (f"{entry.data_id}: {redact(entry.url)}" for _, entry in entries)

@@ -53,7 +53,8 @@ class TerminalProgress:
 
     def tell(self, line: str) -> None:
         """Print a line that preloading has to tell; bars stay below it."""
-        self._console.print(line, highlight=False, markup=False)
+        # Not broken before a path: it is for copying.
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _line_listener(self, name: str) -> Callable[[TileProgress], None]:
         last = time.monotonic()

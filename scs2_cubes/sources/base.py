@@ -26,8 +26,17 @@ class Source(Protocol):
     def probe(self, data_id: str) -> str:
         """The source version: what the source says about its present content. Asks for metadata, never for pixels.
 
-        Raises DataIdNotFoundError (naming the nearest ids), AccessDeniedError, SourceFormatError or
-        SourceUnavailableError.
+        A source that doesn't answer, or not with what can be understood, is an error, never another version. Raises
+        DataIdNotFoundError (naming the nearest ids), AccessDeniedError, SourceFormatError or SourceUnavailableError.
+        """
+        ...
+
+    def newer_editions(self, data_id: str) -> tuple[str, ...]:
+        """Data ids of newer editions of the same product that the source offers beside ``data_id``, the newest last.
+
+        An edition is a product's own version number (GAMI v3.1); each has a data id of its own. New content under
+        ``data_id`` itself isn't one: that is another source version, which :meth:`probe` tells. Asks for metadata, a
+        few requests at most. Raises as :meth:`probe` does.
         """
         ...
 

@@ -26,9 +26,10 @@ from scs2_cubes.errors import (
     SourceFormatError,
     redact,
 )
-from scs2_cubes.sources.clms_offers import EEA, OfferedDataset, OfferedFile, read_dataset
+from scs2_cubes.sources.clms_offers import EDITION, EEA, OfferedDataset, OfferedFile, read_dataset
 from scs2_cubes.sources.clms_tasks import Task, read_task, read_tasks
 from scs2_cubes.sources.clms_tokens import Token, TokenKeeper, is_inline
+from scs2_cubes.sources.editions import newer_data_ids
 from scs2_cubes.sources.http import (
     Answer,
     Documents,
@@ -101,6 +102,20 @@ class ClmsSource:
         """Fingerprint of what the service says about the file's content. Raises as :meth:`find` does."""
         return self.find(data_id).version
 
+    def newer_editions(self, data_id: str) -> tuple[str, ...]:
+        """Later deliveries of the same file in the same dataset: a search, as :meth:`probe` makes.
+
+        Spelt as ``data_id`` is: with ``.zarr`` at the end where that has it.
+
+        A delivery (``d05`` beside ``d04``) or version (``V1_2`` beside ``V1_1``) is part of a file's name; what else
+        is in it must be the same. Another reference year isn't an edition: it is another map, of another state of the
+        land, and those who chose 2015 don't want 2018. Nor is another block, or another resolution. Raises as
+        :meth:`find` does.
+        """
+        found, dataset = self._search(data_id)
+        newer = newer_data_ids(found.data_id, (file.data_id for file in dataset.files()), EDITION)
+        return tuple(f"{other}{data_id.removeprefix(found.data_id)}" for other in newer)
+
     def find(self, data_id: str) -> OfferedFile:
         """What is offered under ``data_id``: a walk through the search, without credentials.
 
@@ -108,6 +123,10 @@ class ClmsSource:
         serves it instead; SourceFormatError where several different files have the id or a page can't be understood;
         or what asking for a page raised.
         """
+        return self._search(data_id)[0]
+
+    def _search(self, data_id: str) -> tuple[OfferedFile, OfferedDataset]:
+        """The file, and the dataset that has it. Asks for no page behind that one."""
         wanted = data_id.removesuffix(".zarr")
         product = wanted.partition("|")[0]
         namesakes: list[OfferedDataset] = []
@@ -116,7 +135,7 @@ class ClmsSource:
             files = list(dataset.files())
             matches = [file for file in files if file.data_id == wanted]
             if matches:
-                return self._only(matches)
+                return self._only(matches), dataset
             if dataset.product == product:
                 namesakes.append(dataset)
             known.extend(file.data_id for file in files)

@@ -6,6 +6,7 @@ instead of files, and what is a string in one item is an object with ``title`` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 from scs2_cubes.core.versions import data_version
 from scs2_cubes.errors import redact
 
-__all__ = ["EEA", "GEOTIFF", "OfferedDataset", "OfferedFile", "read_dataset"]
+__all__ = ["EDITION", "EEA", "GEOTIFF", "OfferedDataset", "OfferedFile", "read_dataset"]
 
 #: The provider whose files are ordered; others have protocols of their own.
 EEA = "EEA"
 GEOTIFF = "Geotiff"
+#: A delivery (``d04``) or version (``v020``, ``V1_1``, ``V01_R00``) as a word of a file's name; resolutions (``R10m``)
+#: and codes of reference systems (``03035``) aren't any.
+EDITION = re.compile(r"(?<![A-Za-z0-9])[dvV](?P<number>[0-9]+(?:_R?[0-9]{1,2}(?![A-Za-z0-9]))*)(?![A-Za-z0-9])")
 #: What a file's content depends on, as far as the service tells. Not its address, and not its random id.
 _CONTENT = ("file", "path", "size", "version", "format", "resolution", "year")
 

@@ -7,6 +7,7 @@ huge, and coarsely chunked, so windows of them are asked for once, and cached: t
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,11 +32,12 @@ from scs2_cubes.sources.dap_layout import (
     read_times,
     steps_of,
 )
+from scs2_cubes.sources.editions import newer_data_ids
 from scs2_cubes.sources.esa_cci_search import Catalogue, Granule, listing_version
 from scs2_cubes.sources.http import Documents, rewrite
-from scs2_cubes.sources.missing import unknown_data_id
+from scs2_cubes.sources.missing import HASTY, unknown_data_id
 
-__all__ = ["EsaCciSource", "Granule", "listing_version"]
+__all__ = ["PRODUCT_VERSION", "EsaCciSource", "Granule", "listing_version"]
 
 #: The parts of a data id, in their order.
 _ID_PARTS = (
@@ -50,6 +52,8 @@ _ID_PARTS = (
     "product version",
     "suffix",
 )
+#: ``6-0`` of the product version, the ninth part; letters around it (``v7-2``, ``04-01-seg``) are text.
+PRODUCT_VERSION = re.compile(r"^(?:[^.]*\.){8}[A-Za-z]*(?P<number>[0-9]+(?:-[0-9]+)*)")
 #: Global attributes that describe one file of several.
 _FILE_ATTRS = frozenset(
     {
@@ -104,6 +108,20 @@ class EsaCciSource:
     def probe(self, data_id: str) -> str:
         """Fingerprint of the list of files (names, sizes, dates, changes): two requests to the catalogue."""
         return listing_version(self._listed(data_id))
+
+    def newer_editions(self, data_id: str) -> tuple[str, ...]:
+        """Ids that differ from ``data_id`` in a higher product version alone; its ``~<text>`` is kept: one request.
+
+        Every edition is a collection of its own, and a search for collections, however narrow, tells titles and no
+        data ids. These are in the portal's description, which is asked instead. Where ``data_id`` itself isn't in it,
+        a second request tells whether the portal knows it all the same. Raises as :meth:`probe` does.
+        """
+        drs_id, filtered, part = data_id.partition("~")
+        self._require_form(drs_id)
+        listed = tuple(self.catalogue.data_ids())
+        if drs_id not in listed and not self.catalogue.collections(drs_id):
+            raise self._unknown(drs_id)
+        return tuple(f"{newer}{filtered}{part}" for newer in newer_data_ids(drs_id, listed, PRODUCT_VERSION))
 
     def describe(self, data_id: str) -> NativeDataset:
         """See :meth:`scs2_cubes.sources.base.DescribedSource.describe`.
@@ -180,7 +198,7 @@ class EsaCciSource:
         self._require_form(drs_id)
         collections = self.catalogue.collections(drs_id)
         if not collections:
-            raise unknown_data_id(self, self.store.identifier, drs_id)
+            raise self._unknown(drs_id)
         files = [item for collection in collections for item in self.catalogue.granules(collection, drs_id)]
         chosen = [item for item in files if not filtered or part in item.opendap_href or part in item.download_href]
         if not chosen:
@@ -225,6 +243,11 @@ class EsaCciSource:
                     url=other.opendap_href,
                 )
         return tuple(granules)
+
+    def _unknown(self, drs_id: str) -> DataIdNotFoundError:
+        documents = Documents(HASTY, self.catalogue.documents.rewrites)
+        hasty = replace(self, catalogue=replace(self.catalogue, documents=documents))
+        return unknown_data_id(hasty, self.store.identifier, drs_id)
 
     def _require_form(self, drs_id: str) -> None:
         parts = drs_id.split(".")

@@ -224,8 +224,14 @@ def retry_arguments(policy: RetryPolicy, url: str, hint: str = _RUN_AGAIN) -> di
         # The first failure is nobody's business; after the second, silence looks like a hang.
         if state.attempt_number > 1 and state.next_action is not None:
             error = state.outcome.exception() if state.outcome else None
-            wait_seconds = state.next_action.sleep
-            _LOGGER.warning("%s: %s; asking again in %.0f s", redact(url), error, wait_seconds)
+            wait_seconds, shown = state.next_action.sleep, redact(url)
+            _LOGGER.warning(
+                "%s: %s; attempt %d of %d failed after %.0f s, asking again in %.1f s, giving up after %.0f s",
+                *(shown, error, state.attempt_number, policy.max_attempts),
+                *(state.seconds_since_start or 0.0, wait_seconds, policy.deadline),
+                # What others go by who show these lines to people.
+                extra={"host": urlsplit(shown).netloc, "wait": wait_seconds},
+            )
 
     return {
         "before_sleep": tell,

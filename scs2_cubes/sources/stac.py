@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,15 +23,21 @@ import pystac.stac_io
 from scs2_cubes.core.native import Location, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
 from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError, redact
-from scs2_cubes.sources.http import Documents, is_local
-from scs2_cubes.sources.missing import unknown_data_id
+from scs2_cubes.sources.editions import newer_data_ids
+from scs2_cubes.sources.http import Documents, is_local, linked_address
+from scs2_cubes.sources.missing import HASTY, unknown_data_id
 from scs2_cubes.sources.zarr_group import content_version, describe_group
 
-__all__ = ["StacSource"]
+__all__ = ["ITEM_VERSION", "StacSource"]
 
 _ZARR_TYPES = frozenset({"application/vnd.zarr", "application/vnd+zarr", "application/x-zarr"})
 #: Links that name addresses; an item that has only moved is the same item.
 _ADDRESS_RELATIONS = frozenset({"self", "root", "parent", "collection"})
+#: ``v3.1`` as a word of an item's address, or three numbers without the letter; the catalogue's ids have the former.
+ITEM_VERSION = re.compile(
+    r"(?<![A-Za-z0-9.])(?:[vV](?=[0-9])|(?=[0-9]{1,3}(?:\.[0-9]{1,3}){2}(?![0-9A-Za-z]|\.[0-9])))"
+    r"(?P<number>[0-9]+(?:\.[0-9]+)*)(?![A-Za-z0-9]|\.[0-9])"
+)
 
 
 class _CatalogueIO(pystac.stac_io.StacIO):
@@ -91,6 +99,21 @@ class StacSource:
         item = self._item(data_id)
         return self._version(item, content_version(self._location(item, data_id)))
 
+    def newer_editions(self, data_id: str) -> tuple[str, ...]:
+        """Items of the same collection whose addresses differ in higher version numbers alone: two requests.
+
+        Asks for the item and its collection, no other collection and no item besides. An item without a collection has
+        none. Raises as :meth:`probe` does, and SourceFormatError where the collection can't be read.
+        """
+        item = self._item(data_id)
+        collection = self._collection_href(item, data_id)
+        if collection is None:
+            return ()
+        folder = _normal(self._href(""))
+        listed = (self._linked(link, collection, "item") for link in self._collection_links(collection, data_id))
+        offered = (href.removeprefix(folder) for href in listed if href is not None)
+        return newer_data_ids(data_id, offered, ITEM_VERSION)
+
     def describe(self, data_id: str) -> NativeDataset:
         """See :meth:`scs2_cubes.sources.base.Source.describe`."""
         item = self._item(data_id)
@@ -118,7 +141,8 @@ class StacSource:
         try:
             document = self.documents.get(href)
         except DataIdNotFoundError as error:
-            raise unknown_data_id(self, self.store.identifier, data_id) from error
+            hasty = replace(self, documents=Documents(HASTY, self.documents.rewrites))
+            raise unknown_data_id(hasty, self.store.identifier, data_id) from error
         try:
             item = json.loads(document)
         except ValueError as error:
@@ -129,6 +153,35 @@ class StacSource:
             )
         checked: dict[str, Any] = item
         return checked
+
+    def _collection_href(self, item: dict[str, Any], data_id: str) -> str | None:
+        """Address of the item's collection, not yet rewritten; None where it has none."""
+        hrefs = (self._linked(link, self._href(data_id), "collection") for link in item.get("links", ()))
+        return next((href for href in hrefs if href is not None), None)
+
+    def _collection_links(self, href: str, data_id: str) -> list[dict[str, Any]]:
+        try:
+            document = json.loads(self.documents.get(href))
+        except DataIdNotFoundError as error:
+            raise SourceFormatError(
+                f"the item of data_id {data_id!r} names a collection that isn't there", url=href
+            ) from error
+        except ValueError as error:
+            raise SourceFormatError(f"the collection of data_id {data_id!r} isn't JSON: {error}", url=href) from error
+        links = document.get("links") if isinstance(document, dict) and document.get("type") == "Collection" else None
+        if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+            raise SourceFormatError(f"the collection of data_id {data_id!r} isn't a STAC collection", url=href)
+        return links
+
+    @staticmethod
+    def _linked(link: dict[str, Any], document: str, relation: str) -> str | None:
+        """Where ``link``, found in the document at ``document``, leads to; None where it is no ``relation``."""
+        href = link.get("href")
+        if link.get("rel") != relation or not isinstance(href, str):
+            return None
+        if is_local(document):
+            return _normal(urljoin(document, href) if document.startswith("file:") else _absolute(href, document))
+        return linked_address(_absolute(href, document), document, f"a link {relation!r}")
 
     def _asset_href(self, item: dict[str, Any], data_id: str) -> str:
         assets: dict[str, dict[str, Any]] = item["assets"]
@@ -184,6 +237,13 @@ def _walking_error(error: BaseException, url: str) -> SourceError:
             return cause
         cause = cause.__cause__ or cause.__context__
     return SourceFormatError(f"a document of the catalogue isn't STAC: {type(error).__name__}", url=url)
+
+
+def _normal(address: str) -> str:
+    """``address``, where it is a path without ``..``: URLs lose these when they are joined."""
+    if address.startswith(("https:", "http:", "file:")):
+        return address
+    return posixpath.normpath(address) + ("/" if address.endswith("/") else "")
 
 
 def _absolute(href: str, item_url: str) -> str:

@@ -66,9 +66,12 @@ def content_version(location: Location) -> str:
     """Fingerprint of the group's own metadata document: one request (two or three for unconsolidated stores).
 
     The content is hashed, not the ETag or the date, because those differ between a store and its mirror.
-    Raises SourceFormatError where there is no Zarr group.
+    Raises SourceFormatError where there is no Zarr group, or where the document isn't one of Zarr's: what a proxy says,
+    or half a document, would be another version otherwise.
     """
-    return _fingerprint(_root_document(open_store(location), location)[1])
+    key, document = _root_document(open_store(location), location)
+    _require_metadata(key, document, location)
+    return _fingerprint(document)
 
 
 def describe_group(
@@ -226,6 +229,17 @@ def _root_document(store: RetryingStore, location: Location) -> tuple[str, bytes
         if document is not None:
             return key, document.to_bytes()
     raise SourceFormatError("there is no Zarr group: none of " + ", ".join(_METADATA_KEYS), url=location.url)
+
+
+def _require_metadata(key: str, document: bytes, location: Location) -> None:
+    """Raise unless ``document`` is what Zarr's specifications call for under ``key``."""
+    try:
+        content = json.loads(document)
+    except ValueError as error:
+        raise SourceFormatError(f"{key} isn't JSON: {error}", url=location.url) from error
+    wanted = {".zmetadata": "metadata", "zarr.json": "node_type"}.get(key, "zarr_format")
+    if not isinstance(content, dict) or not content.get(wanted):
+        raise SourceFormatError(f"{key} isn't metadata of a Zarr group: it has no {wanted!r}", url=location.url)
 
 
 def _fingerprint(document: bytes) -> str:

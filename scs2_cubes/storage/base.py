@@ -16,7 +16,18 @@ from scs2_cubes.core.grid import Tile
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CubeStore"]
+__all__ = ["CubeStore", "PlaneReader"]
+
+
+class PlaneReader(Protocol):
+    """Reads planes of a cube whose metadata it has read once. For one thread."""
+
+    def read_plane(self, layer: str, step: int, tile: Tile) -> npt.NDArray[Any]:
+        """One plane of a tile as it is stored, (rows, columns) in the stored dtype; fill where no chunk is stored.
+
+        Read as any reader of the format would. Raises StorageError, also where stored bytes can't be decoded.
+        """
+        ...
 
 
 class CubeStore(Protocol):
@@ -31,6 +42,13 @@ class CubeStore(Protocol):
         """In what the cube that lies there differs from ``schema``, one phrase each; empty where it's the same or none.
 
         Reads metadata and coordinates.
+        """
+        ...
+
+    def require_same(self, schema: CubeSchema) -> None:
+        """Raise CubeIdentityError, with what differs, where another cube than ``schema``'s lies there.
+
+        Reads metadata and coordinates. Raises StorageError.
         """
         ...
 
@@ -55,6 +73,13 @@ class CubeStore(Protocol):
         """Write one plane of a tile, ``values`` (rows, columns); None: it holds no value, and its chunks are removed.
 
         Returns the bytes written. Raises StorageError.
+        """
+        ...
+
+    def reader(self, schema: CubeSchema) -> PlaneReader:
+        """What reads planes of the cube. Reads the metadata that readers go by.
+
+        Raises CubeNotFoundError where there is no cube, StorageError also where its metadata can't be understood.
         """
         ...
 
@@ -88,6 +113,14 @@ class CubeStore(Protocol):
 
     def documents(self, folder: str) -> list[str]:
         """Names of the documents in ``folder`` beside the cube. Raises StorageError."""
+        ...
+
+    def read_picture(self, name: str) -> bytes | None:
+        """The picture ``name`` (``<partition>.<what>.png``) beside the cube, or None. Raises StorageError."""
+        ...
+
+    def write_picture(self, name: str, picture: bytes) -> str:
+        """Write a picture beside the cube, and return its path or URL, for people. Raises StorageError."""
         ...
 
     def retire(self) -> str:

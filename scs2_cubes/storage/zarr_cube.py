@@ -2,14 +2,15 @@
 
 ``<name>.zarr`` holds the cube; ``<name>.records/tiles/<tile>.json`` one record for each finished tile,
 ``<name>.records/versions/<data version>.json`` what that version is made of, and ``<name>.records/cube.json`` the state
-of the whole.
+of the whole. ``<name>.quicklooks`` holds pictures of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.objects import Objects, open_objects
 from scs2_cubes.storage.zarr_identity import Comparison, compare
+from scs2_cubes.storage.zarr_reading import RegionReader
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +33,22 @@ __all__ = ["ZarrCube"]
 
 _ROOT_DOCUMENTS = (".zmetadata", "zarr.json")
 #: What belongs to a cube, in the order in which it is moved.
-_PARTS = ("records", "zarr")
+_PARTS = ("records", "zarr", "quicklooks")
+#: Records that are read at once, and up to how many there are no threads for it: each is a request of its own.
+_READS_AT_ONCE, _FEW = 16, 4
+
+
+@dataclass(frozen=True)
+class ZarrPlaneReader:
+    """See :class:`scs2_cubes.storage.base.PlaneReader`."""
+
+    schema: CubeSchema
+    regions: RegionReader
+
+    def read_plane(self, layer: str, step: int, tile: Tile) -> npt.NDArray[Any]:
+        """See :class:`scs2_cubes.storage.base.PlaneReader`."""
+        time = (slice(step, step + 1),) if self.schema.time_is_dim else ()
+        return self.regions.read(layer, (*time, *tile.window.slices)).reshape(tile.window.shape)
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,18 @@ class ZarrCube:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         return self._compared(schema, zarr_layout.describe(schema)).differences
 
+    def require_same(self, schema: CubeSchema) -> None:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        self._refuse(self.differences(schema))
+
+    def _refuse(self, differences: tuple[str, ...]) -> None:
+        if differences:
+            raise CubeIdentityError(
+                f"another cube lies at {self.url}; it differs in {'; '.join(differences)}. Nothing was "
+                "written. Choose another identifier, change the configuration back, or move that cube aside with "
+                "`scs2-cubes retire`"
+            )
+
     def is_created(self, schema: CubeSchema) -> bool:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         compared = self._compared(schema, zarr_layout.describe(schema))
@@ -83,12 +112,7 @@ class ZarrCube:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         wanted = zarr_layout.describe(schema)
         compared = self._compared(schema, wanted)
-        if compared.differences:
-            raise CubeIdentityError(
-                f"another cube lies at {self.url}; it differs in {'; '.join(compared.differences)}. Nothing was "
-                "written. Choose another identifier, change the configuration back, or move that cube aside with "
-                "`scs2-cubes retire`"
-            )
+        self._refuse(compared.differences)
         # The consolidated metadata come last: until then readers go by the old ones, and a crash has changed nothing.
         for key, value in wanted.items():
             lying = self.objects.get(f"{self.name}.zarr/{key}")
@@ -110,6 +134,23 @@ class ZarrCube:
             for index, part in zarr_layout.chunks_of_tile(schema, step, tile)
         )
 
+    def reader(self, schema: CubeSchema) -> ZarrPlaneReader:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        regions = RegionReader.open(
+            self._root_document(),
+            lambda key: self.objects.get(f"{self.name}.zarr/{key}"),
+            lambda key: self.objects.shown(f"{self.name}.zarr/{key}"),
+        )
+        return ZarrPlaneReader(schema, regions)
+
+    def _root_document(self) -> tuple[str, bytes]:
+        """(name, content) of the metadata that readers go by."""
+        for key in _ROOT_DOCUMENTS:
+            document = self.objects.get(f"{self.name}.zarr/{key}")
+            if document is not None:
+                return key, document
+        raise CubeNotFoundError(f"there is no cube at {self.url}; materialize it first")
+
     def _write_chunk(
         self, schema: CubeSchema, layer: CubeLayer, index: tuple[int, ...], values: npt.NDArray[Any] | None
     ) -> int:
@@ -130,13 +171,22 @@ class ZarrCube:
     def records(self) -> dict[str, TileRecord]:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         found = {}
-        for key in self.objects.keys(f"{self.name}.records/tiles"):
-            document = self.objects.get(key)
+        keys = list(self.objects.keys(f"{self.name}.records/tiles"))
+        for key, document in zip(keys, self._contents(keys), strict=True):
             # Between listing and reading another run may have begun to make the tile again.
             if document is not None:
                 record = self._parse_record(key, document)
                 found[record.tile] = record
         return found
+
+    def _contents(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """What lies under each of ``keys``, in their order; asked for side by side where they are many."""
+        if len(keys) <= _FEW:
+            yield from map(self.objects.get, keys)
+            return
+        # Its threads are daemons, so that an interrupted process doesn't wait for a server that is silent.
+        with ThreadPool(min(_READS_AT_ONCE, len(keys))) as pool:
+            yield from pool.imap(self.objects.get, keys)
 
     def write_record(self, record: TileRecord) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
@@ -164,6 +214,16 @@ class ZarrCube:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
         text = json.dumps(document, indent=1, sort_keys=True)
         self.objects.put(f"{self.name}.records/{name}", text.encode())
+
+    def read_picture(self, name: str) -> bytes | None:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        return self.objects.get(f"{self.name}.quicklooks/{name}")
+
+    def write_picture(self, name: str, picture: bytes) -> str:
+        """See :class:`scs2_cubes.storage.base.CubeStore`."""
+        key = f"{self.name}.quicklooks/{name}"
+        self.objects.put(key, picture)
+        return self.objects.shown(key)
 
     def retire(self) -> str:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""

@@ -73,6 +73,21 @@ def test_deleted_cube_is_made_again(trial: Trial, undisturbed: Undisturbed) -> N
     assert trial.tree() == undisturbed.tree
 
 
+def test_what_cannot_be_fetched_leaves_no_cube(trial: Trial) -> None:
+    """A cube that is laid out without a pixel would open as a finished one without any value."""
+    search = f"{trial.server.url}/opensearch/request"
+    params = {"endpoint_url": search, "cache_size": 1}
+    trial.data["data_stores"].append({"identifier": "cci", "store_id": "cciodp", "store_params": params})
+    data_id = "esacci.BIOMASS.yr.L4.AGB.multi-sensor.multi-platform.MERGED.6-0.100m"
+    trial.data["datasets"] = [dataset("biomass", data_id, "demo") | {"store": "cci"}]
+    result = trial.run()
+    assert result.code == 1
+    assert "cache_size: 1 byte, where less than 1 MB" in result.out
+    assert "whichmayhave1B.Chooseasmallerregion" in result.message_column
+    assert not (trial.root / "biomass.zarr").exists()
+    assert not (trial.root / "biomass.records").exists()
+
+
 def test_secret_in_the_file_is_warned_of_and_not_shown(trial: Trial) -> None:
     trial.data["data_stores"][1]["store_params"]["url"] = "http://someone:hunter2@127.0.0.1:9/catalog.json"
     result = trial.run("--dataset", "gami")

@@ -84,7 +84,7 @@ class Offering:
 @pytest.mark.parametrize(
     ("data_id", "raised", "code", "said"),
     [
-        ("p|here.zarr", NotPreloadedError("not here yet"), 0, "1 preloads: no problem found"),
+        ("p|here.zarr", NotPreloadedError("not here yet"), 0, "1 preload: no problem found"),
         ("p|hree", None, 1, "p|hree of clms: DataIdNotFoundError: no p|hree; nearest: p|here [https://h/api]"),
         ("p|here", Scs2CubesError("broken"), 1, "datasets[0] (forest): Scs2CubesError: broken"),
     ],

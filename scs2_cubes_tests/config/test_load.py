@@ -314,7 +314,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_json_schema_knows_every_section() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
-        "datasets", "data_stores", "grid_mappings", "preload_datasets", "general", "dask"
+        "datasets", "data_stores", "grid_mappings", "preload_datasets", "general", "dask", "automation", "sites"
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"datasets", "data_stores"}
@@ -352,6 +352,8 @@ EVERYTHING: dict[str, Any] = {
     "statistics": {"forest_age": ["mean", "q25"]},
     "zero": {"forest_age": "value"},
     "chunksize": {"y": 1024, "x": 512},
+    "automation": "on_new_version",
+    "quicklook_times": ["2010-01-01"],
 }
 
 
@@ -391,6 +393,7 @@ def test_effective_configuration_without_any_of_it(world: World) -> None:
         "error_model": "correlated",
     }
     assert (dataset["statistics"], dataset["zero"], dataset["chunksize"]) == ({}, {}, None)
+    assert (dataset["automation"], dataset["quicklook_times"]) == ("manual", None)
     assert dataset["open_params"] == {"time_range": None, "variable_names": None, "bbox": None, "crs": None}
 
 

@@ -197,7 +197,11 @@ def test_parameters_of_the_portal(world: World) -> None:
     assert world.lines() == [
         "data_stores[2].store_params.cache_size: should be a whole number of at least 1, not '20 GB'"
     ]
-    params["cache_size"] = 1
+    params["cache_size"] = 999_999
+    (line,) = world.load().warnings
+    assert line.startswith("data_stores[2].store_params.cache_size: 999999 bytes, where less than 1 MB")
+    params["cache_size"] = 1_000_000
+    assert world.load().warnings == ()
     assert (store.cache, store.href_rewrite) == (StorageSpec(str(world.folder / "c")), (("a", "b"),))
 
 

@@ -118,7 +118,7 @@ def test_the_dataset_goes_before_the_product(
 @pytest.mark.parametrize(
     ("zero", "line"),
     [
-        ({"forest_age": "valu"}, "zero.forest_age: 'valu' isn't one of the values that are possible here; did you mean 'value'?"),
+        ({"forest_age": "valu"}, "zero.forest_age: 'valu' isn't one of the values that are possible here; did you mean 'value'? Known: nodata, value"),
         ({"forest_age": 0}, "zero.forest_age: 0 isn't one of the values that are possible here; known: nodata, value"),
         ({"forestage": "value"}, "zero.forestage: the product gami has no variable 'forestage'; did you mean 'forest_age'?"),
         ("value", "zero: should be a mapping, not 'value'"),

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from scs2_cubes.demo.server import DemoServer
+from scs2_cubes.errors import ConfigurationError
 from scs2_cubes_tests.demo.clms_client import JSON, all_items, item_of, request
 
 
@@ -115,3 +116,30 @@ def test_without_accepting_json_there_is_no_api(api: str) -> None:
 def test_unknown_endpoints(api: str) -> None:
     for method, path in (("GET", "@elsewhere"), ("GET", "@datarequest_post"), ("POST", "@search")):
         assert request(method, f"{api}/{path}", headers=JSON).status_code == 404
+
+
+def test_another_version_of_a_file_changes_nothing_else() -> None:
+    with DemoServer() as server:
+        api = server.clms.api_url
+        name = "FTY_2015_020m_eu_03035_d04_E30N20"
+        before = item_of(api, "forest-type-2015")["downloadable_files"]["items"]
+        server.clms.publish(name, "V1_2")
+        after = item_of(api, "forest-type-2015")["downloadable_files"]["items"]
+        changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+        assert changed == [(one, {**one, "version": "V1_2"}) for one in before if one["file"] == name]
+        with pytest.raises(ConfigurationError, match="lists no file 'nothing'"):
+            server.clms.publish("nothing")
+
+
+def test_another_delivery_lies_beside_the_first_one() -> None:
+    with DemoServer() as server:
+        api = server.clms.api_url
+        before = item_of(api, "forest-type-2015")["downloadable_files"]["items"]
+        server.clms.publish_edition(5)
+        after = item_of(api, "forest-type-2015")["downloadable_files"]["items"]
+        assert after[: len(before)] == before
+        expected = {file["file"].replace("d04", "d05") for file in before if "_d04_" in file["file"]}
+        assert {file["file"] for file in after[len(before) :]} == expected
+        assert len({file["@id"] for file in after}) == len(after)
+        server.clms.publish_edition(5)
+        assert item_of(api, "forest-type-2015")["downloadable_files"]["items"] == after

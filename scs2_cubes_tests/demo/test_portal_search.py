@@ -262,3 +262,53 @@ def test_what_the_portal_has_not_is_named() -> None:
         portal.publish(2, 2008)
     with pytest.raises(ConfigurationError, match="no year 2011"):
         portal.withdraw(2011)
+
+
+class TestEditionsOfTheProduct:
+    NEWER = DRS_ID.replace("6-0", "7-0")
+
+    def test_a_collection_more(self, server: DemoServer) -> None:
+        before = granules(server), find(server, f"parentIdentifier=cci&drsId={DRS_ID}")
+        server.portal.publish_edition("7.0")
+        listed = options(ask(server, "/opensearch/description.xml?parentIdentifier=cci").body)
+        assert set(listed["drsId"]) == {DRS_ID, COARSE, self.NEWER, COARSE.replace("6-0", "7-0")}
+        assert set(listed["productVersion"]) == {"6-0", "7-0"}
+        assert list(listed["ecv"]) == ["BIOMASS"]
+        assert (granules(server), find(server, f"parentIdentifier=cci&drsId={DRS_ID}")) == before
+        both = find(server, "parentIdentifier=cci&ecv=BIOMASS")
+        assert [one["properties"]["title"][-4:] for one in both["features"]] == ["v6.0", "v7.0"]
+        pages = [find(server, f"parentIdentifier=cci&maximumRecords=1&startPage={page}") for page in (1, 2, 3)]
+        assert [len(page["features"]) for page in pages] == [1, 1, 0]
+
+    def test_the_call_sequence_leads_to_its_files(self, server: DemoServer) -> None:
+        server.portal.publish_edition("7.0")
+        (collection,) = find(server, f"parentIdentifier=cci&drsId={self.NEWER}")["features"]
+        uuid, links = collection["properties"]["identifier"], collection["properties"]["links"]
+        assert uuid != UUID
+        facets = options(ask(server, path_of(links["search"][0]["href"])).body)
+        assert set(facets["drsId"]) == {self.NEWER, COARSE.replace("6-0", "7-0")}
+        assert uuid.encode() in ask(server, path_of(links["describedby"][0]["href"])).body
+        assert self.NEWER in json.loads(ask(server, path_of(links["via"][0]["href"])).body)
+        found = find(server, f"parentIdentifier={uuid}&drsId={self.NEWER}&maximumRecords=100")
+        assert names(found) == [NAME.replace("6.0", "7.0").format(year) for year in YEARS]
+        assert not set(names(found)) & set(names(granules(server)))
+        opendap = path_of(found["features"][0]["properties"]["links"]["related"][1]["href"])
+        assert "/v7.0/" in opendap
+        assert b'product_version "7.0"' in ask(server, f"{opendap}.das").body
+        window = "agb.agb[0:1:0][39900:1:39903][201400:1:201403]"
+        assert ask(server, f"{opendap}.dods?{window}").status == 200
+        assert find(server, f"parentIdentifier={UUID}&drsId={self.NEWER}")["features"] == []
+
+    def test_publishing_content_is_another_thing(self, server: DemoServer) -> None:
+        server.portal.publish_edition("7.0")
+        uuid = find(server, f"parentIdentifier=cci&drsId={self.NEWER}")["features"][0]["properties"]["identifier"]
+        before = find(server, f"parentIdentifier={uuid}&maximumRecords=100")["features"]
+        server.portal.publish(3)
+        server.portal.withdraw(2015)
+        assert find(server, f"parentIdentifier={uuid}&maximumRecords=100")["features"] == before
+        assert len(before) == 11
+
+    @pytest.mark.parametrize("version", ["6.0", "v7", "", "7."])
+    def test_what_cannot_be_one(self, version: str) -> None:
+        with pytest.raises(ConfigurationError, match=r"numbers with dots between them, and there are 6\.0 already"):
+            Portal().publish_edition(version)

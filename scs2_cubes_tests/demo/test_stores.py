@@ -277,3 +277,67 @@ def test_a_chunk_at_the_far_edge_is_padded() -> None:
     assert np.frombuffer(array.chunk((1,), 1), dtype="<i2").tolist() == [3, 4, -1]
     assert array.has_chunk((1,))
     assert not array.has_chunk((2,))
+
+
+class TestEditionsOfTheProduct:
+    def test_an_item_more_with_a_store_of_its_own(self, server: DemoServer) -> None:
+        pinned, newer = "GAMI/GAMI_v3.1.zarr", "GAMI/GAMI_v3.2.zarr"
+        pixels = "forest_age/2.102.402.0"
+        before = {path: ask(server, path).body for path in (f"{pinned}/.zmetadata", f"{pinned}/{pixels}")}
+        folder = "public/structure-demography/GAMI"
+        assert ask(server, f"{newer}/.zmetadata").status == 404
+        server.catalogue.publish_edition("GAMI", "3.2")
+        links = json.loads(ask(server, f"{folder}/collection.json").body)["links"]
+        items = [link["href"] for link in links if link["rel"] == "item"]
+        assert items == [f"./GAMI_v{version}/GAMI_v{version}.json" for version in ("3.0", "3.1", "3.2")]
+        item = json.loads(ask(server, f"{folder}/GAMI_v3.2/GAMI_v3.2.json").body)
+        assert item["properties"]["version"] == "3.2"
+        assert item["assets"]["zarr"]["href"].endswith(newer)
+        there = open_store(server, newer)
+        assert there.attrs["version"] == "3.2"
+        assert there.forest_age.shape == open_store(server, pinned).forest_age.shape
+        assert {path: ask(server, path).body for path in before} == before
+        chunk = ask(server, f"{newer}/{pixels}")
+        assert chunk.status == 200
+        assert chunk.body != before[f"{pinned}/{pixels}"]
+        server.catalogue.withdraw_editions()
+        assert ask(server, f"{newer}/.zmetadata").status == 404
+        assert ask(server, f"{folder}/GAMI_v3.2/GAMI_v3.2.json").status == 404
+        assert {path: ask(server, path).body for path in before} == before
+
+    def test_its_pixels_are_others(self, server: DemoServer) -> None:
+        server.catalogue.publish_edition("FORESTPATHS_GENUS", "0.0.2")
+        west, _, _, north = region.BBOX
+        one, other = (
+            open_store(server, f"FORESTPATHS_GENUS/FORESTPATHS_GENUS_v{version}.zarr", mask_and_scale=False)
+            .genus.sel(x=slice(west, west + 5000), y=slice(north, north - 5000))
+            .to_numpy()
+            for version in ("0.0.1", "0.0.2")
+        )
+        assert one.shape == other.shape
+        assert (one != other).any()
+
+    def test_publishing_content_is_another_thing(self, server: DemoServer) -> None:
+        server.catalogue.publish_edition("GAMI", "3.2")
+        paths = [f"GAMI/GAMI_v{version}.zarr/.zmetadata" for version in ("3.1", "3.2")]
+        before = [ask(server, path).body for path in paths]
+        collection = ask(server, "public/structure-demography/GAMI/collection.json").body
+        server.catalogue.publish("GAMI", 2)
+        assert all(ask(server, path).body != body for path, body in zip(paths, before, strict=True))
+        assert ask(server, "public/structure-demography/GAMI/collection.json").body == collection
+        server.catalogue.publish("GAMI", 1)
+        assert [ask(server, path).body for path in paths] == before
+
+    @pytest.mark.parametrize(
+        ("collection", "version", "message"),
+        [
+            ("NOTHING", "3.2", "no collection 'NOTHING'"),
+            ("GAMI", "3.1", "there are 3.0, 3.1 already"),
+            ("GAMI", "v3.2", "numbers with dots"),
+            ("GAMI", "", "numbers with dots"),
+            ("GAMI", "3.", "numbers with dots"),
+        ],
+    )
+    def test_what_cannot_be_one(self, collection: str, version: str, message: str) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            Catalogue().publish_edition(collection, version)

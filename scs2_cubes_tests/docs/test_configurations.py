@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import pytest
+from pyproj import Transformer
 
 from scs2_cubes.config import load_case
 from scs2_cubes.demo import region as demo_region
@@ -28,6 +31,26 @@ def test_the_case_is_landes() -> None:
     assert {"gami", "forestpaths_genus"} <= {dataset.identifier for dataset in case.datasets}
     assert {dataset.partition_keys for dataset in case.datasets} == {("landes",)}
     assert case.storage.root == str(Path.cwd() / "data")
+
+
+def test_the_case_has_four_sites_in_landes_far_from_each_other() -> None:
+    case = load_case(CONFIGS / "scs2.yml", environ={})
+    (landes,) = case.regions
+    west, south, east, north = landes.grid.bbox
+    places = {
+        site.name: Transformer.from_crs(site.crs, "EPSG:3035", always_xy=True).transform(site.x, site.y)
+        for site in case.sites
+    }
+    assert len(places) == 4
+    assert all(west < x < east and south < y < north for x, y in places.values())
+    distances = [math.dist(one, other) for one, other in itertools.combinations(places.values(), 2)]
+    assert min(distances) > 10_000
+    # The same places as in the table of regions of 3 x 3 km.
+    regions = {region.name: region for region in load_case(CONFIGS / "sites.yml", environ={}).regions}
+    for site, region in (("le_bray_tower", "le_bray"), ("sabres_storm_2009", "sabres")):
+        left, bottom, right, top = regions[region].grid.bbox
+        assert left < places[site][0] < right
+        assert bottom < places[site][1] < top
 
 
 def test_the_case_has_its_cubes_in_order_and_what_they_need() -> None:

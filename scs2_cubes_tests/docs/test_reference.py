@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pyproj import Transformer
 
 from scs2_cubes.config import json_schema, load_case, support
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.core.specification import PreloadSpec, StorageSpec
+from scs2_cubes.core.specification import AutomationSpec, Case, PreloadSpec, StorageSpec
 from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.pipeline.plan import specification_version
 from scs2_cubes_tests.docs.cases import BASE, CASE, CONFIGS, REFERENCE, load_changed
@@ -181,6 +183,8 @@ ACCEPTED = (
           recover_nans: true
           prevent_nan_propagations: false
         chunksize: {y: 1, x: 1, time: 1}
+        automation: on_new_version
+        quicklook_times: [2010-01-01, "2020-01-01"]
       - identifier: by_function
         store: eo
         data_id: x
@@ -216,6 +220,10 @@ ACCEPTED = (
       gdal_http_params: {gdal_http_max_retry: 2, gdal_http_retry_delay: 1}
       retry: {deadline: 5, max_attempts: 2, initial_wait: 1, max_wait: 2, timeout: 3}
     dask: {mode: local, n_workers: 1, threads_per_worker: 2, memory_limit: 4GiB}
+    automation: {interval: 30, sensors: stopped}
+    sites:
+      - {identifier: degrees, point: [1, 44]}
+      - {identifier: metres, point: [45, 45], crs: EPSG:3035}
     """,
     "dask: {mode: address, address: 'tcp://127.0.0.1:8786'}",
     "general: {dask_scheduler: sync}",
@@ -291,6 +299,8 @@ def test_values_that_are_partly_supported(tmp_path: Path, key: str, value: str, 
     place[key] = value
     if key == "store_id":
         place["store_params"] = {"stac": {"url": "x"}, "clms": {"credentials": "x"}}.get(value, {})
+        for entry in data["datasets"]:
+            entry["data_id"] = {"clms": "a|b", "cciodp": "esacci.b.c.d.e.f.g.h.i.j"}.get(value, entry["data_id"])
     if accepted:
         load_changed(tmp_path, data)
     else:
@@ -417,10 +427,27 @@ def test_examplesload_changed(tmp_path: Path, text: str, table: str) -> None:
         west, south, east, north = bilos.grid.bbox
         assert west < 3456124 < east
         assert south < 2439077 < north
+    elif "automation" in data:
+        _holds_the_example_of_automation(case)
     else:
         assert dict(case.stores[0].href_rewrite)["https://s3.gfz-potsdam.de"] == "http://127.0.0.1:8765"
         mirrored = load_changed(tmp_path, data, {"MIRROR": "http://mirror.example"})
         assert dict(mirrored.stores[0].href_rewrite)["https://s3.gfz-potsdam.de"] == "http://mirror.example"
+
+
+def _holds_the_example_of_automation(case: Case) -> None:
+    assert case.automation == AutomationSpec(interval=900, running=True)
+    assert [dataset.remade_on_new_version for dataset in case.datasets] == [True]
+    assert case.datasets[0].quicklook_times == ("2010-01-01", "2020-01-01")
+    # Both sites lie in the table's regions of the same names, and so in landes.
+    assert case.warnings == ()
+    with (CONFIGS / "sites.csv").open(encoding="utf-8") as table:
+        boxes = {row["identifier"]: row for row in csv.DictReader(table)}
+    for site in case.sites:
+        x, y = Transformer.from_crs(site.crs, "EPSG:3035", always_xy=True).transform(site.x, site.y)
+        box = boxes[site.name]
+        assert float(box["west"]) < x < float(box["east"])
+        assert float(box["south"]) < y < float(box["north"])
 
 
 def test_errors_look_like_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

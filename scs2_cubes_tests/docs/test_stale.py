@@ -47,12 +47,22 @@ def _rename_store(data: dict[str, Any]) -> None:
     data["data_stores"][1]["identifier"] = data["datasets"][0]["store"] = "other"
 
 
+def _sites_elsewhere(data: dict[str, Any]) -> None:
+    data["sites"] = [{"identifier": "one", "point": [-1.1, 44.55]}]
+
+
 WEST, SOUTH, EAST, NORTH = demo_region.BBOX
 #: First words of what follows → key (the first code span that the row's part has) → changes that must lead to it.
 PROBES: Mapping[str, Mapping[str, tuple[Change, ...]]] = {
     "nothing": {
         "general": (lambda data: data.update(general={"visualize": False, "retry": {"max_attempts": 3}}),),
         "dask": (lambda data: data.update(dask={"n_workers": 1}),),
+        "automation": (
+            lambda data: data.update(automation={"interval": 30, "sensors": "running"}),
+            _dataset(automation="on_new_version"),
+        ),
+        "sites": (lambda data: data.pop("sites"), _sites_elsewhere),
+        "quicklook_times": (_dataset(quicklook_times=["2010-01-01", "2020-01-01"]),),
         "url": (lambda data: _stores(data, url=f"{data['data_stores'][1]['store_params']['url']}?other"),),
         "href_rewrite": (lambda data: data["data_stores"][1]["store_params"]["href_rewrite"].update(a="b"),),
         "bbox": (_grid(bbox=[WEST, SOUTH, EAST + 5, NORTH + 5]),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 
@@ -89,6 +90,22 @@ def test_interrupted_run_ends_at_once_although_the_source_hangs(
     assert trial.records("gami") == ALL - {NEEDS_IT}
     require_honest(trial, undisturbed)
     require_completed(trial, undisturbed)
+
+
+def test_ctrl_c_in_a_terminal_is_one_line(trial: Trial) -> None:
+    """The terminal sends it to all processes of the group, also to those that Dagster starts to capture output."""
+    trial.data["datasets"] = trial.data["datasets"][:1]
+    trial.data["dask"] = {"mode": "threads", "n_workers": 9}
+    trial.server.faults.add(Delay(60), NORTHERN_CHUNK)
+    process = trial.start(as_group=True)
+    wait_until(lambda: trial.records("gami") == ALL - {NEEDS_IT}, process)
+    os.killpg(process.pid, signal.SIGINT)
+    result = ended(process, 30)
+    assert result.code == 130
+    assert "Traceback" not in result.out + result.err
+    assert [line for line in result.err.splitlines() if line] == [
+        "error: interrupted; finished tiles are kept, and so is what was fetched: the same command goes on from there"
+    ]
 
 
 @pytest.mark.full

@@ -101,15 +101,23 @@ def test_demonstration_from_another_folder_twice(trial: Trial, undisturbed: Undi
 def test_serving_sources_until_it_is_interrupted(trial: Trial, number: signal.Signals, code: int) -> None:
     process = trial.start_python(CLI, "demo", "--serve", "--port", "0")
     assert process.stdout is not None
-    said = [process.stdout.readline() for _ in range(5)]
-    address, clms = (line.rpartition(" ")[2].strip() for line in said[:2])
+    said = [process.stdout.readline() for _ in range(6)]
+    address, clms, search = (line.rpartition(" ")[2].strip() for line in said[:3])
     with urllib.request.urlopen(address, timeout=10) as answer:
         assert answer.status == 200
         assert b'"EOForestSTAC"' in answer.read()
     # What a second shell needs.
-    settings = dict(word.split("=", 1) for word in shlex.split(said[3]) if "=" in word)
+    settings = dict(word.split("=", 1) for word in shlex.split(said[4]) if "=" in word)
     key = Path(settings.pop("SCS2_DEMO_CLMS_CREDENTIALS"))
-    assert settings == {"SCS2_DEMO_URL": address.partition("/dog")[0], "SCS2_CONFIG": "configs/demo.yml"}
+    assert settings == {
+        "SCS2_DEMO_URL": address.partition("/dog")[0],
+        "SCS2_DEMO_ROOT": str(CHECKOUT / "data"),
+        "SCS2_CONFIG": "configs/demo.yml",
+    }
+    with urllib.request.urlopen(
+        f"{search}?parentIdentifier=cci&httpAccept=application/geo%2Bjson", timeout=10
+    ) as answer:
+        assert json.load(answer)["features"]
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
     assert Client(clms, json.loads(key.read_text())).tasks() == {}

@@ -19,6 +19,7 @@ import yaml
 from pyproj import CRS, Transformer
 
 from scs2_cubes.api import open_cube
+from scs2_cubes.core.checks import CHECKS
 from scs2_cubes.demo.catalogue import Catalogue
 from scs2_cubes.demo.portal_stands import Stands
 from scs2_cubes.demo.server import DemoServer
@@ -348,6 +349,11 @@ def test_coordinates(demonstration: Demonstration, name: str) -> None:
     assert [str(time)[:4] for time in times] == [str(year) for year in years]
 
 
+@pytest.mark.parametrize("name", CUBES)
+def test_every_cube_says_that_its_data_are_synthetic(demonstration: Demonstration, name: str) -> None:
+    assert "synthetic data" in demonstration.stored(name).attrs["institution"]
+
+
 @pytest.mark.parametrize("name", [name for name, (*_, item, _) in CUBES.items() if item])
 def test_attributes(demonstration: Demonstration, name: str) -> None:
     *_, item, licence = CUBES[name]
@@ -367,7 +373,7 @@ def test_attributes(demonstration: Demonstration, name: str) -> None:
     # The source's own are kept.
     assert "synthetic data" in attrs["institution"]
     assert ("non_commercial_use_only" in attrs) == (name == "liu")
-    assert ("references" in attrs) == (name in {"gami", "forestpaths_genus"})
+    assert attrs["references"]
 
 
 def test_biomass_of_the_portal(demonstration: Demonstration) -> None:
@@ -474,3 +480,15 @@ def test_the_cases_functions_change_nothing(demonstration: Demonstration, tmp_pa
     outside = values == 255
     assert 0.1 < outside.mean() < 0.9
     assert (values == 0).any()
+
+
+@pytest.mark.usefixtures("demonstration")
+def test_six_cubes_pass_the_checks(tmp_path: Path) -> None:
+    path = str(CHECKOUT / "configs/demo.yml")
+    ended = in_process("check", "--config", path, "--verbose", home=tmp_path)
+    assert ended.code == 0, ended.out + ended.err
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.out.splitlines() if "│" in line]
+    answers = {(row[0], row[2]): row[3] for row in rows if row[0]}
+    cubes = ("forest_type_2015", "gami", "forestpaths_genus", "liu", "esa_cci_biomass", "efda")
+    assert answers == {(cube, check): "yes" for cube in cubes for check in CHECKS}, ended.out
+    assert "can't be judged" not in ended.out

@@ -102,7 +102,8 @@ class Trial:
             ],
             "grid_mappings": [region("demo", DEMO_BBOX)],
             "datasets": [dataset("gami", GAMI, "demo"), dataset("forestpaths_genus", GENUS, "demo")],
-            "general": {"retry": dict(IMPATIENT)},
+            # Pictures have tests of their own; here they'd take most of the time.
+            "general": {"retry": dict(IMPATIENT), "visualize": False},
         }
 
     def write(self) -> Path:
@@ -121,12 +122,17 @@ class Trial:
         with open_instance(self.home) as instance:
             yield instance
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """``scs2-cubes run`` in a process of its own."""
-        return self.start_python(CLI, "run", "--config", str(self.write()), *arguments)
+    def start(self, *arguments: str, as_group: bool = False) -> subprocess.Popen[str]:
+        """``scs2-cubes run`` in a process of its own; as a group, with what it starts, as in a terminal."""
+        return self.start_python(CLI, "run", "--config", str(self.write()), *arguments, as_group=as_group)
 
     def start_python(
-        self, how: Sequence[str], *arguments: str, extra: Mapping[str, str] | None = None, folder: Path = CHECKOUT
+        self,
+        how: Sequence[str],
+        *arguments: str,
+        extra: Mapping[str, str] | None = None,
+        folder: Path = CHECKOUT,
+        as_group: bool = False,
     ) -> subprocess.Popen[str]:
         """This Python in a process of its own, which ends with the trial at the latest."""
         process = subprocess.Popen(
@@ -136,6 +142,7 @@ class Trial:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=as_group,
         )
         self._started.append(process)
         return process

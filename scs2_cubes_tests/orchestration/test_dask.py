@@ -85,5 +85,6 @@ def test_wrong_address_is_told_clearly(trial: Trial, monkeypatch: pytest.MonkeyP
 
 def test_nothing_is_started_where_all_is_current(trial: Trial) -> None:
     assert make(trial, {"mode": "threads"})[0].success
-    result, _ = make(trial, {"mode": "address", "address": "tcp://127.0.0.1:1"})
-    assert result.success
+    # Whoever materializes by hand wants it checked; whoever runs what is due wants nothing here.
+    trial.data["dask"] = {"mode": "address", "address": "tcp://127.0.0.1:1"}
+    assert trial.run().code == 0

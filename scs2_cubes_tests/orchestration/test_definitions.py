@@ -40,7 +40,9 @@ def test_loading_asks_nothing_of_any_network(
     graph = definitions.resolve_asset_graph()
     names = ("forest_type_2015", "gami", "forestpaths_genus", "liu", "esa_cci_biomass", "efda")
     cubes = {dg.AssetKey(name) for name in names}
-    sources = graph.get_all_asset_keys() - cubes
+    grids = {dg.AssetKey(["grids", "regions"])}
+    assert grids <= graph.get_all_asset_keys()
+    sources = graph.get_all_asset_keys() - cubes - grids
     assert cubes <= graph.get_all_asset_keys()
     assert len(sources) == len(cubes)
     # A probe for each that is read where it is, and the one that is preloaded.

@@ -8,10 +8,11 @@ from dagster._core.definitions.data_version import StaleStatus
 
 from scs2_cubes.errors import OrderPendingError
 from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.grids import GRIDS_KEY
 from scs2_cubes.orchestration.jobs import CaseJob, RunEnd
 from scs2_cubes.orchestration.preload_runs import PreloadRuns
 from scs2_cubes.orchestration.provenance import source_key
-from scs2_cubes_tests.end_to_end.trial import GENUS, Trial, dataset, in_process
+from scs2_cubes_tests.end_to_end.trial import GENUS, Ended, Trial, dataset, in_process
 from scs2_cubes_tests.orchestration.archives import (
     FOREST,
     FOREST_KEY,
@@ -31,6 +32,11 @@ def values(event: dg.AssetMaterialization) -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
+def table_rows(result: Ended) -> list[list[str]]:
+    lines = [line for line in result.out.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
 def run_count(trial: Trial) -> int:
     with trial.instance() as instance:
         return instance.get_runs_count()
@@ -45,7 +51,7 @@ def test_preload_is_an_asset_that_its_cubes_depend_on(trial: Trial, archives: Ar
     trial.data["preload_datasets"] = [{"store": "clms", "data_ids": [f"{FOREST}.zarr", OTHER]}]
     graph = build_definitions(trial.case()).resolve_asset_graph()
     key, other = preload_key(trial), preload_key(trial, OTHER)
-    assert graph.get_all_asset_keys() == {key, other, FOREST_KEY, dg.AssetKey("again")}
+    assert graph.get_all_asset_keys() == {key, other, FOREST_KEY, dg.AssetKey("again"), GRIDS_KEY}
     assert graph.get(FOREST_KEY).parent_keys == graph.get(dg.AssetKey("again")).parent_keys == {key}
     assert graph.get(other).child_keys == set()
     assert key.path[:2] == ["sources", "clms"]
@@ -190,7 +196,7 @@ def test_lost_cache_is_fetched_again_and_the_cube_kept(trial: Trial, archives: A
     assert tiles
     status = in_process("status", "--config", str(trial.path), home=trial.home)
     assert status.code == 1
-    assert status.said.count("unknown") == status.said.count("notpreloadedyet") == 2
+    assert status.said.count("unknown") == status.said.count("can'tbetoldwithoutthecache") == 2
     result = trial.run()
     assert result.code == 0, result.said
     assert archives.orders == [FOREST, FOREST]
@@ -246,6 +252,8 @@ def test_failed_preload_is_tried_once_and_stops_no_other_source(trial: Trial, ar
     for name in ("forest (first)", "forest (second)", "again (first)", "again (second)"):
         assert result.status_of(name) == "failed"
     assert result.status_of("genus (first)") == "made"
+    # What failed has a row of its own, once.
+    assert [row[1] for row in table_rows(result) if row[0].startswith(FOREST.partition("|")[0])] == ["failed"]
     assert "OrderPendingError:task77isstillQueuedafter7200s" in result.message_column
     assert not (trial.root / "first/forest.zarr").exists()
     archives.failure = None
@@ -302,6 +310,7 @@ def test_what_a_cube_reports_of_its_source_is_no_preload(trial: Trial, archives:
         fetched = {"fresh": True, "bytes_in_cache": 7, "seconds": 0.5}
         key = source_key(spec)
         told = (dg.AssetMaterialization(key, metadata=fetched), dg.AssetMaterialization(key))
-        assert [outcome.size for outcome in runs.conclude(spec, RunEnd(None, told))] == [7]
-        assert list(PreloadRuns(case, job).conclude(spec, RunEnd("it failed", told[1:]))) == []
+        assert [outcome.size for outcome in runs.conclude(spec, RunEnd(None, told), 1.0)] == [7]
+        (failed,) = PreloadRuns(case, job).conclude(spec, RunEnd("it failed", told[1:]), 1.0)
+        assert (failed.size, failed.seconds, failed.message) == (0, 1.0, "it failed")
     assert archives.fetches == []

@@ -27,9 +27,10 @@ def test_probe_costs_metadata_only(trial: Trial) -> None:
     with trial.instance() as instance:
         assert materialize(case, instance, source).success
         (event,) = events(instance, source)
-    # The item, and the metadata of its store.
+    # The item and the metadata of its store; for newer editions the item and its collection.
     paths = [request.path.rpartition("/")[2] for request in trial.server.requests.entries()]
-    assert paths == ["FORESTPATHS_GENUS_v0.0.1.json", ".zmetadata"]
+    item = "FORESTPATHS_GENUS_v0.0.1.json"
+    assert paths == [item, ".zmetadata", item, "collection.json"]
     assert trial.chunk_requests() == []
     assert tags(event)[VERSION] == event.metadata["source_version"].value
     assert not trial.root.exists()

@@ -21,10 +21,10 @@ from scs2_cubes.demo.faults import Status
 from scs2_cubes.demo.portal_files import Layout
 from scs2_cubes.demo.portal_stands import Stands
 from scs2_cubes.demo.server import DemoServer
-from scs2_cubes.errors import NotPreloadedError, PlanError, SourceUnavailableError, TileError
+from scs2_cubes.errors import CubeIdentityError, NotPreloadedError, PlanError, SourceUnavailableError, TileError
 from scs2_cubes.pipeline.compute import ThreadCompute
 from scs2_cubes.pipeline.cubes import describe_source, plan_partition, window_fetch
-from scs2_cubes.pipeline.materialize import PartitionReport, materialize_partition, prepare_cube
+from scs2_cubes.pipeline.materialize import PartitionReport, fetch_due, materialize_partition, prepare_cube
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes.storage import CubeStore
 from scs2_cubes_tests.preload.portal_worlds import (
@@ -79,9 +79,11 @@ class World:
         reports = []
         for partition in partitions_of(self.spec.regions[0], max_pixels):
             native, plan, store = self.plan()
-            prepare_cube(plan, store)
             fetch = window_fetch(self.spec, native, lambda _: None)
-            reports.append(materialize_partition(plan, partition, store, ThreadCompute(2), lambda _: None, fetch))
+            assert fetch is not None
+            fetched = fetch_due(plan, partition, store, fetch)
+            prepare_cube(plan, store)
+            reports.append(materialize_partition(plan, partition, store, ThreadCompute(2), lambda _: None, fetched))
         return reports
 
     def values(self, layer: str) -> npt.NDArray[Any]:
@@ -311,12 +313,20 @@ class TestErrors:
         with pytest.raises(SourceUnavailableError, match="HTTP 503"):
             world.make()
         assert world.plan()[2].records() == {}
+        assert not world.plan()[2].exists(), "it would open as a cube without any value"
         portal.faults.clear()
         there = len(pieces_of(world.plan()[0].location))
         portal.requests.clear()
         world.make()
         assert 20 - there // 4 == len(asked(portal)) < 20
         assert_right(world)
+
+    def test_another_cube_there_is_refused_before_anything_is_fetched(self, portal: DemoServer, tmp_path: Path) -> None:
+        world_of(portal, tmp_path, variable_names=("agb_sd",), time_range=(None, "2010-12-31")).make()
+        portal.requests.clear()
+        with pytest.raises(CubeIdentityError, match="another cube lies at"):
+            world_of(portal, tmp_path, variable_names=("agb",), time_range=(None, "2010-12-31")).make()
+        assert asked(portal) == []
 
     def test_a_piece_that_vanishes_is_never_fill(self, portal: DemoServer, tmp_path: Path) -> None:
         world = world_of(portal, tmp_path, variable_names=("agb",), time_range=(None, "2010-12-31"))
@@ -330,19 +340,15 @@ class TestErrors:
     def test_a_piece_that_is_damaged_meanwhile(self, portal: DemoServer, tmp_path: Path) -> None:
         world = world_of(portal, tmp_path, variable_names=("agb",), time_range=(None, "2010-12-31"))
         native, plan, store = world.plan()
-        prepare_cube(plan, store)
         (partition,) = partitions_of(world.spec.regions[0])
         fetch = window_fetch(world.spec, native, lambda _: None)
         assert fetch is not None
-
-        def spoil(wanted: Any) -> Any:
-            report = fetch(wanted)
-            for path in (tmp_path / "cache").rglob("77.392"):
-                path.write_bytes(path.read_bytes()[:-1])
-            return report
-
+        fetched = fetch_due(plan, partition, store, fetch)
+        for path in (tmp_path / "cache").rglob("77.392"):
+            path.write_bytes(path.read_bytes()[:-1])
+        prepare_cube(plan, store)
         with pytest.raises(TileError, match=r"SourceFormatError.*damaged.*Run again"):
-            materialize_partition(plan, partition, store, ThreadCompute(2), lambda _: None, spoil)
+            materialize_partition(plan, partition, store, ThreadCompute(2), lambda _: None, fetched)
         assert all("77.392" not in str(record) for record in store.records())
         portal.requests.clear()
         world.make()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zarr
 
+from scs2_cubes.core.checks import Verdict
 from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.errors import PlanError, ProcessingError, Scs2CubesError, TileError
-from scs2_cubes.pipeline.compute import open_compute
+from scs2_cubes.pipeline.compute import ThreadCompute, open_compute
+from scs2_cubes.pipeline.inspection import Look, inspect_partition
 from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
 from scs2_cubes_tests.core import oracles
 from scs2_cubes_tests.end_to_end.trial import squeezed
@@ -252,6 +256,98 @@ def test_by_value_on_a_cluster(bench: Workbench, monkeypatch: pytest.MonkeyPatch
         heights = cube["canopy_height"].to_numpy()
     np.testing.assert_allclose(heights, 3 * plain["canopy_height"], rtol=1e-6)
     assert np.isfinite(heights).any()
+
+
+# What checks compare with.
+
+#: Leaves the western half.
+HALF = """
+def modify(ds):
+    return ds[["canopy_height"]].where(ds[{dim!r}] < {middle!r})
+"""
+
+
+def inspected(bench: Workbench, identifier: str) -> dict[str, Verdict]:
+    planned = bench.plan(identifier)
+    found = inspect_partition(planned.plan, planned.partition, planned.store, ThreadCompute(1), Look())
+    return {verdict.check: verdict for verdict in found.verdicts}
+
+
+def half_of(native_width: int, raster: oracles.Raster) -> float:
+    """A coordinate of the source between two of its columns, in the middle of the region."""
+    u, _ = oracles.source_index(raster, GRID, range(SHAPE[0] // 2, SHAPE[0]), range(SHAPE[1] // 2, SHAPE[1]))
+    column = int(u.ravel()[0])
+    assert 0 < column < native_width
+    return float(raster[1] + column * raster[3])
+
+
+@pytest.mark.parametrize("processing", ["tile", "whole"])
+def test_records_tell_what_the_source_had_before_the_function(bench: Workbench, processing: str) -> None:
+    bench.add("plain", LIU_ID)
+    native = bench.native("plain")
+    text = HALF.format(dim=native.x_dim, middle=half_of(native.lattice.nx, stores.LIU))
+    bench.add("half", LIU_ID, custom_processing=bench.function("modify", text, processing=processing))
+    bench.make("plain")
+    bench.make("half")
+    plain, half = bench.records("plain"), bench.records("half")
+    returned: set[int] = set()
+    for tile, record in half.items():
+        # Before the function it's what it is without one.
+        assert record.source_valid == {"canopy_height": plain[tile].source_valid["canopy_height"]}
+        assert plain[tile].function_valid == {}
+        assert record.function_valid.keys() == record.source_valid.keys()
+        # Tiles of 16 x 16 are their own sample; heights are taken from the centre of each pixel.
+        assert abs(sum(record.function_valid["canopy_height"]) - record.valid["canopy_height"]) <= 3
+        returned.add(sum(record.function_valid["canopy_height"]))
+    assert 0 in returned
+    assert max(returned) > 100
+    found = inspected(bench, "half")
+    assert {name for name, verdict in found.items() if not verdict.passed} <= {"description"}
+    assert "by the function, though the source has values there: " in found["no_empty_tiles"].text
+
+
+def test_what_is_lost_behind_a_function_is_missed(bench: Workbench) -> None:
+    bench.add("liu", LIU_ID, custom_processing=bench.function("modify", "def modify(ds):\n    return ds\n"))
+    bench.make("liu")
+    planned = bench.plan("liu")
+    heights = zarr.open_array(planned.store.url, path="canopy_height", mode="r+")
+    heights[0:16, 0:16] = np.nan
+    record = planned.store.records()["y00x00"]
+    planned.store.write_record(replace(record, valid={**record.valid, "canopy_height": 0}))
+    found = inspected(bench, "liu")
+    assert not found["no_empty_tiles"].passed
+    assert found["valid_share"].tiles == ("y00x00",)
+
+
+def test_of_a_variable_that_a_function_makes_the_source_tells_nothing(bench: Workbench) -> None:
+    text = 'def modify(ds):\n    return ds[["canopy_height"]].rename(canopy_height="height")\n'
+    bench.add("liu", LIU_ID, custom_processing=bench.function("modify", text))
+    bench.make("liu")
+    for record in bench.records("liu").values():
+        assert record.source_valid == {}
+        assert list(record.function_valid) == ["height"]
+    found = inspected(bench, "liu")
+    assert found["valid_share"].passed
+    assert "as in what the function returned" in found["valid_share"].text
+
+
+def test_codes_without_a_legend_are_compared_strictly(bench: Workbench) -> None:
+    """Integers and floating-point numbers, of which some are equal to the fill: nothing is taken for lost."""
+    text = """
+def modify(ds):
+    codes = (ds["canopy_height"].fillna(0) % 3).astype("uint8")
+    ds["codes"] = codes.where(codes > 0, 255)
+    ds["floats"] = ds["codes"].astype("float32")
+    for name in ("codes", "floats"):
+        ds[name].attrs = {"flag_values": [1, 2], "flag_meanings": "one two"}
+    return ds[["codes", "floats"]]
+"""
+    bench.add("liu", LIU_ID, custom_processing=bench.function("modify", text))
+    cube = bench.make("liu")
+    assert {name: array.dtype.name for name, array in cube.data_vars.items()} == {"codes": "uint8", "floats": "uint8"}
+    found = inspected(bench, "liu")
+    assert found["valid_share"].passed, found["valid_share"].text
+    assert "at most" not in found["valid_share"].text
 
 
 # What goes wrong.

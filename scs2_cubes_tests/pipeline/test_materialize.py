@@ -289,4 +289,9 @@ def test_progress_for_people() -> None:
     progress = Progress(done=3, total=9, seconds=6.0, bytes_written=10)
     assert progress.seconds_left == 12.0
     assert progress.text == "3/9 tiles, 0.50 tiles/s, about 12 s left"
+    # The first tiles compile what they need: their rate says nothing of the others'.
+    assert Progress(1, 9, 8.0, 0).text == "1/9 tiles, 0.12 tiles/s"
+    assert Progress(4, 9, 4.9, 0).text == "4/9 tiles, 0.82 tiles/s"
+    assert Progress(2, 9, 5.0, 0).text == "2/9 tiles, 0.40 tiles/s, about 18 s left"
+    assert Progress(1, 1, 0.5, 0).text == "1/1 tiles, 2.00 tiles/s, about 0 s left"
     assert Progress(0, 9, 0.0, 0).text.startswith("0/9 tiles")

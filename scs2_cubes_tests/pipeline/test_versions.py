@@ -593,8 +593,9 @@ def test_one_empty_plane_of_a_tile(world: World, monkeypatch: pytest.MonkeyPatch
     full = world.values("kind")
     real = tile_module.Workshop._make_plane
 
-    def make(workshop: Any, tile: Any, layer: Any, position: int, step: int, planes: Any) -> Any:
-        return real(workshop, tile, layer, position, step, None if step == 1 and layer.array == "kind" else planes)
+    def make(workshop: Any, tile: Any, layer: Any, position: int, step: int, planes: Any, place: Any) -> Any:
+        none = step == 1 and layer.array == "kind"
+        return real(workshop, tile, layer, position, step, None if none else planes, place)
 
     monkeypatch.setattr(tile_module.Workshop, "_make_plane", make)
     new_content(world)

@@ -24,6 +24,7 @@ from scs2_cubes.sources.clms import OfferedFile, Task
 from scs2_cubes_tests.demo.clms_client import Client
 from scs2_cubes_tests.demo.clms_client import unpack as unpack_delivery
 from scs2_cubes_tests.preload.clms_house import DATA_ID, FILE, NAME, House
+from scs2_cubes_tests.preload.files import claim_of_the_dead
 
 
 @pytest.fixture
@@ -53,6 +54,8 @@ class TestTheWay:
             "clms_product": "forest-type-2015",
             "clms_title": "Forest Type 2015",
             "clms_file": FILE,
+            # The rasters of the demonstration say who made them.
+            "institution": "scs2_cubes demonstration (synthetic data)",
         }
         assert house.is_tidy()
 
@@ -83,6 +86,8 @@ class TestTheWay:
         first = house.fetch()
         before = house.files()
         house.server.requests.clear()
+        # Killed after the record was written and before the claim was released.
+        claim_of_the_dead(Path(house.place.root))
         # Nobody needs credentials for it.
         second = house.fetch(params={"credentials": None})
         assert (second.is_fresh, second.is_reused, second.task_id) == (False, False, None)

@@ -36,6 +36,7 @@ from scs2_cubes.preload import WINDOWS, describe
 from scs2_cubes.preload.base import WantedWindow, WindowReport
 from scs2_cubes.preload.esa_cci import EsaCciWindows
 from scs2_cubes.report.caches import entries_of
+from scs2_cubes_tests.preload.files import claim_of_the_dead
 from scs2_cubes_tests.preload.portal_worlds import (
     BESIDE,
     DATA_ID,
@@ -98,15 +99,18 @@ class TestOnce:
         assert report.held == 0
         assert_held(native, stands)
         assert len(pieces_of(native.location)) == 20
-        assert told[0].endswith("20 steps of agb, agb_sd to be fetched, 21.0 MB")
-        assert told[-1].startswith("20/20 steps, 21.0 of 21.0 MB")
+        assert told[0].endswith(": 20 fields (10 years x 2 variables) to be fetched, 21.0 MB before compression")
+        assert told[-1].startswith("20/20 fields, 21.0 of 21.0 MB")
 
     def test_the_next_run_asks_for_nothing(self, portal: DemoServer, stands: Stands, tmp_path: Path) -> None:
         store = store_of(portal, tmp_path)
         native, _ = fetched(store)
         windows = EsaCciWindows.open(store)
         portal.requests.clear()
+        # Killed after the last piece was written and before the claim was released.
+        document = claim_of_the_dead(tmp_path)
         report = windows.fetch(native, wanted(), lambda _: None)
+        assert not document.exists()
         assert (report.requests, report.fetched, report.held) == (0, 0, 20)
         assert portal.requests.count() == 0
 
@@ -425,8 +429,15 @@ class TestRoom:
         windows = EsaCciWindows.open(store_of(portal, tmp_path, cache_size=20 * 512 * 512 * 2 - 1))
         native = windows.describe(DATA_ID)
         portal.requests.clear()
-        with pytest.raises(PreloadError, match=r"smaller region.*cache_size"):
+        # With units that fit, and what would do.
+        said = (
+            r"up to 10\.5 MB in the cache .*, which may have 10\.5 MB\. .*cache_size of .* at least 10485760 \(bytes\)"
+        )
+        with pytest.raises(PreloadError, match=said):
             windows.fetch(native, wanted(), lambda _: None)
+        small = EsaCciWindows.open(store_of(portal, tmp_path, cache_size=1))
+        with pytest.raises(PreloadError, match=r"which may have 1 B\. "):
+            small.fetch(native, wanted(), lambda _: None)
         assert portal.requests.count() == 0
 
     def test_the_whole_world_is_never_asked_for(self, portal: DemoServer, tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ import pytest
 from rich.console import Console
 
 from scs2_cubes.cli import main
-from scs2_cubes.report.status import PartitionStatus, partition_statuses, state_table
+from scs2_cubes.report.status import (
+    PartitionStatus,
+    latest_version,
+    partition_statuses,
+    probed_statuses,
+    state_summary,
+    state_table,
+    state_text,
+)
 from scs2_cubes_tests.pipeline.editions import TILES, Archive, World
 
 ADDING = "def change(dataset):\n    return dataset.assign(height=dataset.height + {number})\n"
@@ -165,6 +173,155 @@ class TestStates:
         case = world.case()
         found = {one.partition: one.summary for one in partition_statuses(case, case.datasets[0], ["here", "there"])}
         assert found == {"here": "current", "there": "missing"}
+
+
+class TestCauses:
+    def test_a_word_each(self, world: World) -> None:
+        world.make()
+        assert status(world).causes == ()
+        world.dataset["spatial_resample_params"] = {"interp_methods": {"height": "nearest"}}
+        world.archive.publish(2)
+        assert status(world).causes == ("configuration", "source")
+
+    def test_a_version_of_which_nothing_is_known(self, world: World) -> None:
+        world.make()
+        world.archive.publish(2)
+        for document in (world.root / "forest.records/versions").iterdir():
+            document.unlink()
+        assert status(world).causes == ("unknown version",)
+
+
+class TestNewerVersionToBeFetched:
+    """What the source has and the cache hasn't: told by whoever asks the source."""
+
+    def news(self, world: World, latest: str | None = "v2") -> PartitionStatus:
+        case = world.case()
+        (one,) = partition_statuses(case, case.dataset("forest"), ["here"], latest)
+        return one
+
+    def present(self, world: World) -> str:
+        return world.plan().plan.source_version
+
+    def test_the_same_version_is_no_news(self, world: World) -> None:
+        world.make()
+        assert self.news(world, self.present(world)) == status(world)
+        assert self.news(world, None) == status(world)
+
+    def test_current_is_stale(self, world: World) -> None:
+        world.make()
+        one = self.news(world)
+        assert counts(one) == ("stale", 0, TILES, 0)
+        assert one.reason == "source: archive has a newer version (v2), to be fetched first"
+        assert one.causes == ("source",)
+
+    def test_partly_done_stays_so(self, world: World) -> None:
+        world.make()
+        remove_records(world, "y00x01", "y01x01")
+        one = self.news(world)
+        assert counts(one) == ("partly done", 0, TILES - 2, 2)
+        assert one.reason.startswith("source: archive has a newer version")
+
+    def test_what_is_stale_already_has_both_reasons(self, world: World) -> None:
+        world.make()
+        world.dataset["spatial_resample_params"] = {"interp_methods": {"height": "nearest"}}
+        one = self.news(world)
+        assert counts(one) == ("stale", 0, TILES, 0)
+        assert one.reason.startswith("changed: configuration (method of height); source: archive has a newer version")
+        assert one.causes == ("configuration", "source")
+
+    def test_what_a_crash_left_unsaid_is_made_anew(self, world: World) -> None:
+        world.make()
+        (world.root / "forest.records/cube.json").unlink()
+        one = self.news(world)
+        assert counts(one) == ("stale", 0, TILES, 0)
+        assert "run again" not in one.reason
+
+    def test_missing_stays_missing(self, world: World) -> None:
+        assert self.news(world) == status(world)
+        assert counts(self.news(world)) == ("missing", 0, 0, TILES)
+
+    def test_another_cube_stays_one(self, world: World) -> None:
+        world.make()
+        world.data["grid_mappings"][0]["tile_size"] = 8
+        assert self.news(world) == status(world)
+        assert self.news(world).summary == "other cube"
+
+    def test_unknown_stays_unknown(self, world: World) -> None:
+        world.make()
+        shutil.rmtree(world.archive.folder)
+        assert self.news(world).summary == "unknown"
+
+    def test_sources_that_are_read_in_place_tell_by_themselves(self, world: World) -> None:
+        world.make()
+        case = world.case()
+        assert latest_version(case.dataset("forest")) is None
+        assert list(probed_statuses(case, case.dataset("forest"), ["here"])) == [status(world)]
+
+
+STATUSES = [
+    PartitionStatus("forest", "a", "current", 6),
+    PartitionStatus("forest", "b", "current", 6),
+    PartitionStatus("forest", "c", "stale", 0, 6, 0, "changed: source", ("source",)),
+    PartitionStatus("forest", "d", "stale", 0, 6, 0, "changed: code", ("code",)),
+    PartitionStatus("forest", "e", "partly done", 3, 2, 1, "changed: source", ("source",)),
+    PartitionStatus("forest", "f", "partly done", 5, 0, 1),
+    PartitionStatus("forest", "g", "missing", 0, 0, 6),
+    PartitionStatus("forest", "h", "other cube", 0, 0, 6, "kind chunk: 8 there, 4 here"),
+    PartitionStatus("forest", "i", "unknown", reason="SourceUnavailableError: no answer [https://host/a]"),
+]
+
+
+class TestSummary:
+    def test_of_everything(self) -> None:
+        assert state_summary(STATUSES) == (
+            "9 partitions: 2 current, 2 partly done (source), 2 stale (code, source), 1 missing, 1 other cube, "
+            "1 unknown"
+        )
+
+    def test_in_the_order_of_urgency(self) -> None:
+        three = [PartitionStatus("forest", key, "current", 6) for key in "xyz"]
+        assert state_summary([*three, STATUSES[2], STATUSES[6]]) == (
+            "5 partitions: 3 current, 1 stale (source), 1 missing"
+        )
+        assert state_summary(three[:1]) == "1 partition: 1 current"
+        assert state_summary([]) == "0 partitions"
+
+
+class TestText:
+    def test_it_holds_what_the_table_holds(self) -> None:
+        rows = [line for line in state_text(STATUSES).splitlines() if line.startswith("│ forest")]
+        cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+        assert cells == [
+            ["forest", one.partition, one.summary, str(one.current), str(one.stale), str(one.missing), one.reason]
+            for one in STATUSES
+        ]
+
+    @pytest.mark.parametrize(
+        "environment", [{}, {"FORCE_COLOR": "1"}, {"COLUMNS": "40", "LINES": "3"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}]
+    )
+    def test_it_is_the_same_on_every_terminal(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+    ) -> None:
+        for name in ("FORCE_COLOR", "COLUMNS", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            monkeypatch.delenv(name, raising=False)
+        expected = state_text(STATUSES)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert state_text(STATUSES) == expected
+        assert "\x1b" not in expected
+        assert all(len(line) <= 120 and line == line.rstrip() for line in expected.splitlines())
+
+    def test_nothing_is_shortened(self) -> None:
+        address = f"https://host/{'a-long-address/' * 12}end"
+        text = state_text(
+            [PartitionStatus("forest/of/" + "x" * 60, "here", "unknown", reason=f"no answer [{address}]")]
+        )
+        assert "…" not in text
+        rows = [line for line in text.splitlines() if line.startswith("│")]
+        assert re.sub(r"\s", "", "".join(row.strip("│").rpartition("│")[2] for row in rows)) == f"noanswer[{address}]"
+
+    def test_brackets_are_no_markup(self) -> None:
+        assert "[bold]x[/bold]" in state_text([PartitionStatus("forest", "here", "unknown", reason="[bold]x[/bold]")])
 
 
 def test_the_table_shows_it_all() -> None:

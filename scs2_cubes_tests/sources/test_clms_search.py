@@ -220,3 +220,30 @@ class TestSeam:
         assert source.public_href(DATA_ID).startswith("https://land.example/api")
         assert "forest-type-2015" in source.public_href(f"{DATA_ID}.zarr")
         assert "hunter2" not in source.public_href(DATA_ID)
+
+
+class TestEditions:
+    def test_deliveries_of_the_same_file(self, service: Service) -> None:
+        later = [FILE.replace("d04", delivery) for delivery in ("d10", "d05")]
+        others = [FILE.replace("2015", "2018"), FILE.replace("E30N20", "E30N30").replace("d04", "d05"), "d05"]
+        service.pages = [
+            [dataset("forest-type-2018", entry(later[0]))],
+            [dataset("forest-type-2015", *(entry(file) for file in (later[0], FILE, *others, later[1])))],
+            [dataset("behind", entry(FILE))],
+        ]
+        expected = (f"forest-type-2015|{later[1]}", f"forest-type-2015|{later[0]}")
+        assert client(service).newer_editions(DATA_ID) == expected
+        # What lies behind the dataset isn't asked for.
+        assert service.count("@search") == 2
+
+    def test_are_spelt_as_the_configuration_spells_the_id(self, service: Service) -> None:
+        """Else what people are told to write would be another spelling than that of their file."""
+        service.pages = [[dataset("forest-type-2015", entry(), entry(FILE.replace("d04", "d05")))]]
+        newer = DATA_ID.replace("d04", "d05")
+        assert client(service).newer_editions(DATA_ID) == (newer,)
+        assert client(service).newer_editions(f"{DATA_ID}.zarr") == (f"{newer}.zarr",)
+
+    def test_what_cannot_be_ordered_is_none(self, service: Service) -> None:
+        later = entry(FILE.replace("d04", "d05"), format="GDB")
+        service.pages = [[dataset("forest-type-2015", entry(), later)]]
+        assert client(service).newer_editions(DATA_ID) == ()

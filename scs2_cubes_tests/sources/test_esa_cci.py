@@ -97,6 +97,24 @@ class TestListing:
         with pytest.raises(SourceFormatError, match="description"):
             list(world.source().data_ids())
 
+    def test_newer_editions(self, world: World) -> None:
+        newer = [DATA_ID.replace("6-0", version) for version in ("6-1", "10-0")]
+        others = [OTHER_ID.replace("6-0", "7-0"), DATA_ID.replace("6-0", "5-01"), DATA_ID.replace("yr", "mon")]
+        world.service.documents["/opensearch/description.xml"] = description(newer[1], *others, DATA_ID, newer[0])
+        assert world.source().newer_editions(DATA_ID) == tuple(newer)
+        assert world.source().newer_editions(f"{DATA_ID}~dodsC") == tuple(f"{one}~dodsC" for one in newer)
+        assert len(world.service.asked) == 2
+
+    def test_newer_editions_of_what_the_description_leaves_out(self, world: World) -> None:
+        newer = DATA_ID.replace("6-0", "7-0")
+        world.service.documents["/opensearch/description.xml"] = description(newer)
+        assert world.source().newer_editions(DATA_ID) == (newer,)
+        assert len(world.service.asked) == 2
+        with pytest.raises(DataIdNotFoundError, match="nearest"):
+            world.source().newer_editions(DATA_ID.replace("6-0", "8-0"))
+        with pytest.raises(DataIdNotFoundError, match="isn't of the portal's form"):
+            world.source().newer_editions("forest")
+
     def test_steps_in_the_order_of_time(self, world: World) -> None:
         granules = world.source().granules(DATA_ID)
         # The middle of each year, as observed of the real portal's users: half a day later in leap years.

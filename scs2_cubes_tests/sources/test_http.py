@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import random
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,6 +16,7 @@ from scs2_cubes.core.specification import StorageSpec, StoreSpec
 from scs2_cubes.demo.faults import CutBody, Delay, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import AccessDeniedError, DataIdNotFoundError, SourceUnavailableError
+from scs2_cubes.report.retries import OncePerWait, retries_told_once
 from scs2_cubes.sources.http import (
     Documents,
     TransientAnswerError,
@@ -32,6 +35,51 @@ NOW = 1_700_000_000.0
 def documents(**changes: float) -> Documents:
     policy = {field: getattr(QUICK, field) for field in QUICK.__slots__}
     return Documents(RetryPolicy(**{**policy, **changes}))
+
+
+class TestTelling:
+    def test_a_retry_says_which_attempt_it_was_and_when_it_ends(
+        self, demo_server: DemoServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        demo_server.faults.add(Status(503), times=4)
+        documents(max_attempts=7, deadline=30).get(demo_server.catalogue_url)
+        said = [record.getMessage() for record in caplog.records]
+        # The first failure is nobody's business.
+        assert len(said) == 3
+        for number, line in enumerate(said, 2):
+            assert line.startswith(f"{demo_server.catalogue_url}: HTTP 503")
+            how = rf"; attempt {number} of 7 failed after \d+ s, asking again in 0\.\d s, giving up after 30 s"
+            assert re.search(f"{how}$", line), line
+
+    def test_one_line_for_each_wait_and_host(self, demo_server: DemoServer, caplog: pytest.LogCaptureFixture) -> None:
+        demo_server.faults.add(Status(503), times=4)
+        asked = documents(max_attempts=7, deadline=30)
+        with retries_told_once():
+            asked.get(demo_server.catalogue_url)
+        assert len(caplog.records) == 1
+        demo_server.faults.add(Status(503), times=4)
+        asked.get(demo_server.catalogue_url)
+        assert len(caplog.records) == 1 + 3, "the filter has outlived its block"
+
+    def test_hosts_and_waits_are_kept_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 0.0
+        monkeypatch.setattr("scs2_cubes.report.retries.time.monotonic", lambda: now)
+        once = OncePerWait()
+
+        def passes(host: str | None, wait: float) -> bool:
+            record = logging.LogRecord("a", logging.WARNING, "", 0, "text", None, None)
+            if host is not None:
+                record.__dict__.update(host=host, wait=wait)
+            return once.filter(record)
+
+        assert [passes("one", 8.0), passes("two", 0.0), passes(None, 0.0)] == [True, True, True]
+        assert not passes("one", 4.0)
+        now = 0.9
+        assert [passes("one", 4.0), passes("two", 0.0), passes(None, 0.0)] == [False, False, True]
+        now = 1.0
+        assert [passes("one", 4.0), passes("two", 0.0)] == [False, True]
+        now = 8.0
+        assert passes("one", 4.0)
 
 
 class TestAnswers:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from scs2_cubes.errors import (
     SourceFormatError,
     SourceUnavailableError,
 )
-from scs2_cubes.sources import open_reader, open_source, read_chunk
+from scs2_cubes.sources import Source, open_reader, open_source, read_chunk
+from scs2_cubes.sources.missing import unknown_data_id
 from scs2_cubes.sources.stac import StacSource
 from scs2_cubes_tests.sources.worlds import (
     DATA_ID,
@@ -41,6 +43,7 @@ LIU = "biomass-carbon/LIU_BIOMASS/LIU_BIOMASS_v0.1/LIU_BIOMASS_v0.1.json"
 EFDA = "disturbance-change/EFDA/EFDA_v2.1.1/EFDA_v2.1.1.json"
 GENUS = "structure-demography/FORESTPATHS_GENUS/FORESTPATHS_GENUS_v0.0.1/FORESTPATHS_GENUS_v0.0.1.json"
 ORIGIN = "https://s3.gfz-potsdam.de"
+NO_LINKS: tuple[Any, ...] = (None, {}, ["a"])
 NO_ASSETS: tuple[Any, ...] = (None, [], {"zarr": "a.zarr"})
 
 
@@ -155,7 +158,119 @@ class TestVersion:
         assert client.probe(DATA_ID) != before
 
 
+def write_editions(folder: Path, *versions: str, links: list[dict[str, Any]] | None = None) -> Path:
+    """A catalogue whose one collection has an item for each version, the first one with ``links`` of its own."""
+    write_catalogue(folder, item("../a.zarr"))
+    hrefs = [f"./{version}/{version}.json" for version in versions]
+    collection = {
+        "type": "Collection",
+        "links": [{"rel": "item", "href": href} for href in hrefs] + [{"rel": "parent", "href": "../catalog.json"}],
+    }
+    (folder / "c").mkdir(exist_ok=True)
+    (folder / "c/collection.json").write_text(json.dumps(collection), encoding="utf-8")
+    usual = [{"rel": "collection", "href": "../collection.json"}, {"rel": "parent", "href": "../nowhere.json"}]
+    for version, own in zip(versions, [links, *[None] * len(versions)], strict=False):
+        (folder / "c" / version).mkdir(exist_ok=True)
+        document = item("../../a.zarr", links=usual if own is None else own)
+        (folder / f"c/{version}/{version}.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder / "catalog.json"
+
+
+def edition(version: str) -> str:
+    return f"c/{version}/{version}.json"
+
+
+class TestEditions:
+    def test_the_newest_is_the_last(self, tmp_path: Path, server: DemoServer) -> None:
+        write_editions(tmp_path, "a_v3.9", "a_v4", "a_v3.8", "a_v3.10", "b_v5", "a_v3.9.1")
+        newer = source(f"{server.url}/catalog.json").newer_editions(edition("a_v3.9"))
+        assert newer == tuple(map(edition, ("a_v3.9.1", "a_v3.10", "a_v4")))
+        asked = [request.path for request in server.requests.entries()]
+        assert asked == ["/c/a_v3.9/a_v3.9.json", "/c/collection.json"]
+
+    @pytest.mark.parametrize("form", ["path", "URL", "detour"])
+    def test_on_disk(self, tmp_path: Path, form: str) -> None:
+        path = write_editions(tmp_path / "a folder", "a_v1", "a_v2")
+        (tmp_path / "b").mkdir()
+        address = {"path": str(path), "URL": path.as_uri(), "detour": f"{tmp_path}/b/../a folder/catalog.json"}[form]
+        assert source(address).newer_editions(edition("a_v1")) == (edition("a_v2"),)
+
+    def test_a_rewritten_origin_on_disk(self, tmp_path: Path) -> None:
+        write_editions(tmp_path, "a_v1", "a_v2")
+        client = source("https://archive.example/catalog.json", {"https://archive.example": str(tmp_path)})
+        assert client.newer_editions(edition("a_v1")) == (edition("a_v2"),)
+
+    @pytest.mark.parametrize("form", ["{}/c/collection.json", "/c/collection.json", "s3://c/collection.json"])
+    def test_absolute_links(self, tmp_path: Path, server: DemoServer, form: str) -> None:
+        links = [{"rel": "collection", "href": form.format(server.url)}]
+        write_editions(tmp_path, "a_v1", "a_v2", links=links)
+        assert source(f"{server.url}/catalog.json").newer_editions(edition("a_v1")) == (edition("a_v2"),)
+
+    def test_an_item_without_a_collection(self, tmp_path: Path) -> None:
+        path = write_editions(tmp_path, "a_v1", "a_v2", links=[{"rel": "parent", "href": "../collection.json"}])
+        assert source(str(path)).newer_editions(edition("a_v1")) == ()
+
+    def test_a_collection_that_is_not_there(self, tmp_path: Path, server: DemoServer) -> None:
+        write_editions(tmp_path, "a_v1", links=[{"rel": "collection", "href": "../other.json"}])
+        for address in (str(tmp_path / "catalog.json"), f"{server.url}/catalog.json"):
+            with pytest.raises(SourceFormatError, match=r"collection that isn't there.*c/other\.json"):
+                source(address).newer_editions(edition("a_v1"))
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"<html>", b"[]", b'{"type": "Collection"}', b'{"type": "Catalog", "links": []}']
+        + [json.dumps({"type": "Collection", "links": links}).encode() for links in NO_LINKS],
+    )
+    def test_what_is_no_collection(self, tmp_path: Path, content: bytes) -> None:
+        path = write_editions(tmp_path, "a_v1")
+        (tmp_path / "c/collection.json").write_bytes(content)
+        with pytest.raises(SourceFormatError, match=r"the collection of data_id 'c/a_v1/a_v1\.json' isn't"):
+            source(str(path)).newer_editions(edition("a_v1"))
+
+    @pytest.mark.parametrize("what", ["collection", "item"])
+    def test_no_link_leads_to_files_of_this_machine(self, tmp_path: Path, server: DemoServer, what: str) -> None:
+        stranger = f"file://{tmp_path}/c/collection.json"
+        links = [{"rel": "collection", "href": stranger if what == "collection" else "../collection.json"}]
+        write_editions(tmp_path, "a_v1", "a_v2", links=links)
+        if what == "item":
+            listed = {"type": "Collection", "links": [{"rel": "item", "href": stranger}]}
+            (tmp_path / "c/collection.json").write_text(json.dumps(listed), encoding="utf-8")
+        with pytest.raises(SourceFormatError, match=f"link '{what}' isn't an http"):
+            source(f"{server.url}/catalog.json").newer_editions(edition("a_v1"))
+
+
 class TestUnknownIds:
+    def test_a_catalogue_that_cannot_be_listed_costs_one_attempt(self, demo_server: DemoServer) -> None:
+        """The id is certainly wrong: names to suggest aren't worth the patience that pixels are."""
+        patient = RetryPolicy(deadline=60, max_attempts=10, initial_wait=5, max_wait=30)
+        demo_server.faults.add(Status(503), "catalog.json")
+        started = time.monotonic()
+        with pytest.raises(DataIdNotFoundError, match="has no data_id") as refused:
+            demo_source(demo_server, patient).probe(GAMI.replace("3.1", "4.7"))
+        assert time.monotonic() - started < 3
+        assert "nearest" not in str(refused.value)
+        assert [request.path.rpartition("/")[2] for request in demo_server.requests.entries()].count(
+            "catalog.json"
+        ) == 1
+
+    def test_a_list_that_takes_long_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        listed = []
+
+        class Slow:
+            def data_ids(self) -> Iterator[str]:
+                for number in range(1000):
+                    listed.append(number)
+                    yield f"forest/{number}.json"
+
+            def public_href(self, data_id: str) -> str:
+                return f"https://h/{data_id}"
+
+        clock = iter(range(0, 10_000, 3))
+        monkeypatch.setattr("scs2_cubes.sources.missing.time.monotonic", lambda: float(next(clock)))
+        error = unknown_data_id(cast("Source", Slow()), "s", "forest/2.jsn")
+        assert 1 < len(listed) < 10
+        assert "nearest: forest/2.json" in str(error)
+
     def test_the_nearest_ones_are_named(self, demo_server: DemoServer) -> None:
         with pytest.raises(DataIdNotFoundError) as refused:
             demo_source(demo_server).probe(GAMI.replace("3.1", "3.2"))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
+import numcodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -30,6 +34,7 @@ from scs2_cubes_tests.storage.worlds import (
     SCHEMA,
     OutOfSpace,
     Place,
+    Watched,
     planes,
 )
 
@@ -229,6 +234,87 @@ class TestPixels:
             cube.write_plane(schema, "genus", 0, GRID.tile(0, 0), values)
         assert place.files() == before
 
+    def test_planes_are_read_as_they_are_stored(self, place: Place, schema: CubeSchema) -> None:
+        cube = at(place)
+        for one in (schema, replace(schema, chunk=(1, 2))):
+            cube = open_cube_store(StorageSpec(place.root), f"chunks-{one.chunk}")
+            cube.create(one)
+            written = write_all(cube, one)
+            for layer in one.layers:
+                for step in range(one.n_steps):
+                    for tile in GRID.tiles():
+                        plane = cube.reader(one).read_plane(layer.name, step, tile)
+                        assert plane.dtype == layer.numpy_dtype
+                        np.testing.assert_array_equal(plane, written[layer.name][(step, *tile.window.slices)])
+
+    def test_planes_of_a_scalar_time_are_read(self, place: Place, schema: CubeSchema) -> None:
+        cube, flat = at(place), replace(SCALAR_TIME, zarr_format=schema.zarr_format)
+        cube.create(flat)
+        written = write_all(cube, flat)
+        tile = GRID.tile(1, 1)
+        plane = cube.reader(flat).read_plane("age", 0, tile)
+        np.testing.assert_array_equal(plane, written["age"][(0, *tile.window.slices)])
+
+    def test_planes_that_another_writer_has_encoded_are_read(self, place: Place, schema: CubeSchema) -> None:
+        cube, tile = at(place), GRID.tile(0, 1)
+        cube.create(schema)
+        array = zarr.open_array(cube.url, path="age", mode="r+")
+        array[1, 0:3, 4:8] = np.arange(12).reshape(3, 4)
+        np.testing.assert_array_equal(cube.reader(schema).read_plane("age", 1, tile), np.arange(12).reshape(3, 4))
+
+    @pytest.mark.parametrize("layer", ["genus", "age"])
+    @pytest.mark.parametrize("damage", ["empty", "half", "garbled", "of another size"])
+    def test_a_chunk_that_cannot_be_decoded_is_named(
+        self, place: Place, schema: CubeSchema, layer: str, damage: str
+    ) -> None:
+        """Half a buffer of Blosc alone would end the process, not just the reading of it."""
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        cube.create(schema)
+        write_all(cube, schema)
+        key = chunk_file(schema, layer, (1, 0, 1))
+        whole = place.files()[key]
+        other = numcodecs.Zstd().encode(np.zeros(5, "uint8"))
+        garbled = {"empty": b"", "half": whole[: len(whole) // 2], "garbled": b"\x07" * 40, "of another size": other}
+        cube.objects.put(key, garbled[damage])
+        reader = cube.reader(schema)
+        with pytest.raises(StorageError, match=re.escape(key)) as refused:
+            reader.read_plane(layer, 1, GRID.tile(0, 1))
+        assert "scs2-cubes check --forget" in str(refused.value)
+        # Its neighbours can be read.
+        reader.read_plane(layer, 1, GRID.tile(0, 0))
+        reader.read_plane(layer, 0, GRID.tile(0, 1))
+
+    def test_a_reader_reads_the_metadata_once(self, place: Place, schema: CubeSchema) -> None:
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        cube.create(schema)
+        write_all(cube, schema)
+        counting = Watched(cube.objects)
+        reader = ZarrCube(NAME, cube.storage, counting).reader(schema)
+        for layer in schema.layers:
+            for step in range(schema.n_steps):
+                reader.read_plane(layer.name, step, GRID.tile(0, 1))
+        chunks = {chunk_file(schema, layer.name, (step, 0, 1)) for layer in schema.layers for step in range(2)}
+        # Where there is no .zmetadata it may be Zarr format 3.
+        roots = [f"{NAME}.zarr/.zmetadata", f"{NAME}.zarr/zarr.json"][: schema.zarr_format - 1]
+        assert counting.asked == [*roots, *(key for key in counting.asked if key in chunks)]
+        assert len(counting.asked) == len(roots) + 4
+
+    def test_a_plane_of_no_cube(self, place: Place, schema: CubeSchema) -> None:
+        with pytest.raises(CubeNotFoundError, match="landes/forest"):
+            at(place).reader(schema)
+
+    def test_metadata_that_cannot_be_understood(self, place: Place, schema: CubeSchema) -> None:
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        cube.objects.put(f"{NAME}.zarr/.zmetadata", b"{half")
+        with pytest.raises(StorageError, match=r"\.zmetadata doesn't describe a cube: JSONDecodeError"):
+            cube.reader(schema)
+
+    def test_a_plane_of_a_layer_that_is_not_there(self, place: Place, schema: CubeSchema) -> None:
+        cube = at(place)
+        cube.create(schema)
+        with pytest.raises(StorageError, match="doesn't describe 'height'"):
+            cube.reader(schema).read_plane("height", 0, GRID.tile(0, 0))
+
     def test_size_counts_the_cube_and_not_its_records(self, place: Place, schema: CubeSchema) -> None:
         cube = at(place)
         cube.create(schema)
@@ -262,6 +348,59 @@ class TestRecords:
         cube.objects.put(f"{NAME}.records/tiles/y00x00.json", content)
         with pytest.raises(StorageError, match=r"forest\.records/tiles/y00x00\.json"):
             cube.records()
+
+    def test_many_are_read_side_by_side_and_come_in_order(self, place: Place) -> None:
+        keys = [tile.key for tile in GRID.tiles()]
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        for key in keys:
+            cube.write_record(replace(RECORD, tile=key))
+        # Nine requests; none is answered before the last of them is there.
+        together = threading.Barrier(len(keys), timeout=10)
+
+        def wait(_: str) -> None:
+            together.wait()
+
+        found = ZarrCube(NAME, cube.storage, Watched(cube.objects, wait)).records()
+        assert list(found) == sorted(keys)
+        assert found == cube.records()
+
+    def test_no_more_than_so_many_at_once(self, place: Place) -> None:
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        for number in range(100):
+            cube.write_record(replace(RECORD, tile=f"y00x{number:02d}"))
+        lock, now, most = threading.Lock(), 0, 0
+
+        def count(_: str) -> None:
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.002)
+            with lock:
+                now -= 1
+
+        assert len(ZarrCube(NAME, cube.storage, Watched(cube.objects, count)).records()) == 100
+        assert 2 <= most <= 16
+
+    def test_of_many_the_first_that_cannot_be_read_is_told(self, place: Place) -> None:
+        cube = ZarrCube.at(StorageSpec(place.root), NAME)
+        for tile in GRID.tiles():
+            cube.write_record(replace(RECORD, tile=tile.key))
+        second = threading.Event()
+
+        def refuse(key: str) -> None:
+            if key.endswith("y02x01.json"):
+                second.set()
+                raise StorageError(f"can't read {key}")
+            if key.endswith("y00x02.json"):
+                assert second.wait(10)
+                raise StorageError(f"can't read {key}")
+
+        with pytest.raises(StorageError, match=r"y00x02\.json"):
+            ZarrCube(NAME, cube.storage, Watched(cube.objects, refuse)).records()
+        # One that is gone by then is no error.
+        forgotten = ZarrCube(NAME, cube.storage, Watched(cube.objects, lambda _: cube.remove_record("y02x02")))
+        assert "y02x02" not in forgotten.records()
 
     def test_documents(self, place: Place) -> None:
         cube = ZarrCube.at(StorageSpec(place.root), NAME)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import fsspec
@@ -41,6 +41,44 @@ class OutOfSpace(Objects):
         self._objects.put(key, value)
 
     def get(self, key: str) -> bytes | None:
+        return self._objects.get(key)
+
+    def delete(self, key: str) -> None:
+        self._objects.delete(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self._objects.keys(prefix)
+
+    def size(self, prefix: str) -> int:
+        return self._objects.size(prefix)
+
+    def exists(self, prefix: str) -> bool:
+        return self._objects.exists(prefix)
+
+    def move(self, prefix: str, target: str) -> None:
+        self._objects.move(prefix, target)
+
+    def url(self, key: str) -> str:
+        return self._objects.url(key)
+
+    def shown(self, key: str) -> str:
+        return self._objects.shown(key)
+
+
+class Watched(Objects):
+    """Objects that remember what they were asked for; ``gate`` is passed before each answer."""
+
+    def __init__(self, objects: Objects, gate: Callable[[str], None] = lambda _: None) -> None:
+        self._objects = objects
+        self._gate = gate
+        self.asked: list[str] = []
+
+    def put(self, key: str, value: bytes) -> None:
+        self._objects.put(key, value)
+
+    def get(self, key: str) -> bytes | None:
+        self.asked.append(key)
+        self._gate(key)
         return self._objects.get(key)
 
     def delete(self, key: str) -> None:
