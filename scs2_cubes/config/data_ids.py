@@ -6,22 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from scs2_cubes.config.problems import KeyPath, Problems
+from scs2_cubes.core.data_ids import CCI_PARTS
 
 __all__ = ["report_data_id"]
-
-#: The parts of a data id of the CCI portal (``drsId``), in their order.
-_CCI_PARTS = (
-    "esacci",
-    "ECV",
-    "frequency",
-    "processing level",
-    "data type",
-    "sensor",
-    "platform",
-    "product string",
-    "product version",
-    "suffix",
-)
 
 
 def report_data_id(store_id: str, data_id: str, path: KeyPath, problems: Problems) -> None:
@@ -42,14 +29,14 @@ def _clms(data_id: str) -> str:
 def _cci(data_id: str) -> str:
     # After ~ stands a part of the files' addresses.
     parts = data_id.partition("~")[0].split(".")
-    if len(parts) != len(_CCI_PARTS):
-        problem = f"it has {len(parts)} of {len(_CCI_PARTS)} parts"
-    elif parts[0] != _CCI_PARTS[0]:
-        problem = f"its first part isn't {_CCI_PARTS[0]}"
+    if len(parts) != len(CCI_PARTS):
+        problem = f"it has {len(parts)} of {len(CCI_PARTS)} parts"
+    elif parts[0] != CCI_PARTS[0]:
+        problem = f"its first part isn't {CCI_PARTS[0]}"
     else:
-        empty = [name for name, part in zip(_CCI_PARTS, parts, strict=True) if not part]
+        empty = [name for name, part in zip(CCI_PARTS, parts, strict=True) if not part]
         problem = f"it lacks {', '.join(empty)}" if empty else ""
-    form = ".".join(f"<{name}>" if name != _CCI_PARTS[0] else name for name in _CCI_PARTS)
+    form = ".".join(f"<{name}>" if name != CCI_PARTS[0] else name for name in CCI_PARTS)
     return problem and f"{problem}; it should be {form}"
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import numpy as np
 import numpy.typing as npt
 
+from scs2_cubes.core.data_ids import CCI_PARTS
 from scs2_cubes.core.grid import Window
 from scs2_cubes.core.native import Location, NativeArray, NativeCoordinate, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
@@ -39,19 +40,6 @@ from scs2_cubes.sources.missing import HASTY, unknown_data_id
 
 __all__ = ["PRODUCT_VERSION", "EsaCciSource", "Granule", "listing_version"]
 
-#: The parts of a data id, in their order.
-_ID_PARTS = (
-    "esacci",
-    "ECV",
-    "frequency",
-    "processing level",
-    "data type",
-    "sensor",
-    "platform",
-    "product string",
-    "product version",
-    "suffix",
-)
 #: ``6-0`` of the product version, the ninth part; letters around it (``v7-2``, ``04-01-seg``) are text.
 PRODUCT_VERSION = re.compile(r"^(?:[^.]*\.){8}[A-Za-z]*(?P<number>[0-9]+(?:-[0-9]+)*)")
 #: Global attributes that describe one file of several.
@@ -252,16 +240,16 @@ class EsaCciSource:
     def _require_form(self, drs_id: str) -> None:
         parts = drs_id.split(".")
         problem = ""
-        if len(parts) != len(_ID_PARTS):
+        if len(parts) != len(CCI_PARTS):
             problem = f"it has {len(parts)} parts"
-        elif parts[0] != _ID_PARTS[0]:
+        elif parts[0] != CCI_PARTS[0]:
             problem = f"its first part is {parts[0]!r}"
         elif not all(parts):
-            problem = "without " + ", ".join(name for name, part in zip(_ID_PARTS, parts, strict=True) if not part)
+            problem = "without " + ", ".join(name for name, part in zip(CCI_PARTS, parts, strict=True) if not part)
         if problem:
             raise DataIdNotFoundError(
                 f"store {self.store.identifier!r}: data_id {drs_id!r} isn't of the portal's form: {problem}. There "
-                f"must be {len(_ID_PARTS)} with dots between them: {', '.join(_ID_PARTS)}",
+                f"must be {len(CCI_PARTS)} with dots between them: {', '.join(CCI_PARTS)}",
                 url=self.public_href(drs_id),
             )
 

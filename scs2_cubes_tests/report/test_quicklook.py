@@ -21,36 +21,11 @@ from scs2_cubes.report.indexed_png import encode_png
 from scs2_cubes.report.map_panel import map_frame, place_view
 from scs2_cubes.report.palette import ScaleColours, class_colours
 from scs2_cubes.report.quicklook import draw_quicklook
-from scs2_cubes.report.sheet import Sheet
 from scs2_cubes_tests.report import pictures
 from scs2_cubes_tests.report.pictures import LIME, NAVY, PINK, RED, TEAL, cut, decoded, framed, rgb, where
 
 SHAPE = (130, 135)
 VIRIDIS_ENDS = (68, 1, 84), (253, 231, 36)
-
-
-@pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> CubePlan:
-    return pictures.classes_plan(tmp_path_factory.mktemp("classes"))
-
-
-@pytest.fixture(scope="module")
-def quantity(tmp_path_factory: pytest.TempPathFactory) -> CubePlan:
-    return pictures.quantity_plan(tmp_path_factory.mktemp("quantity"))
-
-
-@pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text of what is drawn."""
-    written: list[str] = []
-    write = Sheet.text
-
-    def text(sheet: Sheet, left: float, top: float, text: str, **how: Any) -> None:
-        written.append(text)
-        write(sheet, left, top, text, **how)
-
-    monkeypatch.setattr(Sheet, "text", text)
-    return written
 
 
 def quadrants() -> npt.NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes.pipeline.summaries import RegionSummary
 from scs2_cubes.report.pictures import draw_pictures
 from scs2_cubes.report.series import draw_series
-from scs2_cubes.report.sheet import Sheet
 from scs2_cubes_tests.report import pictures
 from scs2_cubes_tests.report.pictures import LIME, NAVY, RED, centre, cut, decoded, framed, where
 
@@ -24,30 +22,6 @@ SHAPE = (130, 135)
 #: Of the first two sites; Okabe and Ito's vermilion and blue.
 FIRST, SECOND = "#d55e00", "#0072b2"
 GAP = float("nan")
-
-
-@pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> CubePlan:
-    return pictures.classes_plan(tmp_path_factory.mktemp("classes"))
-
-
-@pytest.fixture(scope="module")
-def quantity(tmp_path_factory: pytest.TempPathFactory) -> CubePlan:
-    return pictures.quantity_plan(tmp_path_factory.mktemp("quantity"))
-
-
-@pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text of what is drawn."""
-    written: list[str] = []
-    write = Sheet.text
-
-    def text(sheet: Sheet, left: float, top: float, text: str, **how: Any) -> None:
-        written.append(text)
-        write(sheet, left, top, text, **how)
-
-    monkeypatch.setattr(Sheet, "text", text)
-    return written
 
 
 def field() -> npt.NDArray[np.float32]:
