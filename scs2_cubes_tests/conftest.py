@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: the embedded catalogue, and the recorded archives."""
+"""What the tests of several rooms share: the embedded catalogue, a real S3 server, and the recorded archives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from scs2_cubes.demo.server import DemoServer
+from scs2_cubes_tests.s3.fixtures import bucket, rgw
+
+__all__ = ["bucket", "demo_server", "recorded", "rgw"]
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
     grids = grid_choices(sections, groups, problems)
     report_layout(sections, grids, problems)
     retry = retry_policy(sections.general, problems)
-    storage = storage_spec(sections, Path.cwd(), problems)
+    storage = storage_spec(sections, Path.cwd(), retry, problems)
     stores = store_specs(sections, folder, Path.cwd(), storage, retry, problems)
     datasets = dataset_specs(sections, grids, stores, folder, problems)
     preloads = preload_specs(sections, stores, datasets, problems)
@@ -89,10 +89,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def dagster_home(case: Case, environ: Mapping[str, str] | None = None) -> Path:
-    """``DAGSTER_HOME`` where it's set, else ``.dagster`` below the storage root; doesn't create it."""
+    """``DAGSTER_HOME`` where it's set, else ``.dagster`` below the storage root; doesn't create it.
+
+    Dagster keeps its history on a disk: where the storage isn't one, ``.dagster`` lies in the working directory.
+    """
     variables = os.environ if environ is None else environ
     home = variables.get(_DAGSTER_HOME)
-    return Path(home).expanduser() if home else Path(case.storage.root) / ".dagster"
+    if home:
+        return Path(home).expanduser()
+    return (Path.cwd() if "://" in case.storage.root else Path(case.storage.root)) / ".dagster"
 
 
 def _read(name: str) -> str:

@@ -245,15 +245,16 @@ class DataStore(Section):
 
     identifier: Identifier
     """Name in this file."""
-    store_id: Literal["stac", "file", "s3", "clms", "cciodp", "zenodo"]
-    """Protocol. ``stac``, ``clms`` and ``cciodp`` for sources, and ``file`` for the storage are supported yet."""
+    store_id: Literal["stac", "file", "s3", "https", "clms", "cciodp", "zenodo"]
+    """Protocol: for the storage ``file`` or ``s3``, for sources all but ``zenodo``, which isn't supported yet."""
     store_params: Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)] = {}
     """The protocol's own. ``stac``: ``url`` (a local path is relative to this file); extension: ``href_rewrite``,
     {prefix: replacement} for links. ``clms``: ``credentials`` (a JSON file relative to this one, or the JSON text);
     extensions: ``api_url``, ``href_rewrite`` and ``cache``, a folder relative to the working directory or a URL,
     default: in ``.cache`` below the storage. ``cciodp``: ``endpoint_url``, ``endpoint_description_url``; extensions:
-    ``max_connections``, ``href_rewrite`` and ``cache``. ``file`` as storage: ``root``, relative to the working
-    directory, default ``data``."""
+    ``max_connections``, ``href_rewrite`` and ``cache``. ``file``: ``root``, for the storage relative to the working
+    directory, default ``data``, for a source relative to this file. ``s3``: ``root`` (``bucket/folder``) and
+    ``storage_options``, those of s3fs. ``https``: ``root``, a URL."""
 
 
 class Bounded(Section):

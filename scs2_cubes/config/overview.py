@@ -124,7 +124,14 @@ def _one_or_each(resampling: ResampleSpec, option: str) -> Any:
 
 
 def _storage(case: Case) -> dict[str, Any]:
-    return {"identifier": "storage", "store_id": "file", "store_params": {"root": without_secrets(case.storage.root)}}
+    root = case.storage.root
+    # Where it lies on disk there are none.
+    options = {"storage_options": dict(case.storage.options)} if case.storage.options else {}
+    return {
+        "identifier": "storage",
+        "store_id": "s3" if root.startswith("s3://") else "file",
+        "store_params": {"root": without_secrets(root), **options},
+    }
 
 
 def _store(store: StoreSpec) -> dict[str, Any]:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
+from scs2_cubes.config.object_stores import S3_PARAMETERS, s3_place
 from scs2_cubes.config.parameters import Parameters
 
-__all__ = ["CREDENTIALS", "PROTOCOLS", "Protocol", "canonical_data_id"]
+__all__ = ["CREDENTIALS", "PROTOCOLS", "STORAGE_OPTIONS", "Protocol", "canonical_data_id"]
 
 #: The parameter that holds a secret, or the path of a file that does.
 CREDENTIALS = "credentials"
+#: The parameter that holds s3fs's options.
+STORAGE_OPTIONS = "storage_options"
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _CLMS_API = "https://land.copernicus.eu/api"
 _CCI_SEARCH = "https://archive.opensearch.ceda.ac.uk/opensearch/request"
@@ -88,10 +93,40 @@ def _cci(parameters: Parameters, _: Path) -> Mapping[str, Any] | None:
     }
 
 
+def _folder(parameters: Parameters, folder: Path) -> Mapping[str, Any] | None:
+    root = parameters.address("root")
+    if root and "://" in root:
+        parameters.add("root", "should be the path of a folder; store_id: s3 is for buckets, https for web servers")
+        return None
+    path = parameters.file("root", root, folder) if root else None
+    return {"root": path} if path else None
+
+
+def _bucket(parameters: Parameters, _: Path) -> Mapping[str, Any] | None:
+    place = s3_place(parameters)
+    return {"root": place.url, STORAGE_OPTIONS: place.options} if place else None
+
+
+def _web(parameters: Parameters, _: Path) -> Mapping[str, Any] | None:
+    root = parameters.address("root")
+    parts = urlsplit(root) if root else None
+    if root is None or parts is None:
+        return None
+    is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not (is_secure and parts.hostname) or "@" in parts.netloc or parts.query or parts.fragment:
+        text = "should be an https URL without user, query and fragment (http is for this computer alone)"
+        parameters.add("root", text)
+        return None
+    return {"root": root.rstrip("/")}
+
+
 #: ``store_id`` → what it wants to know.
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         "stac": Protocol(frozenset({"url", "href_rewrite"}), _stac),
+        "file": Protocol(frozenset({"root"}), _folder),
+        "s3": Protocol(S3_PARAMETERS, _bucket),
+        "https": Protocol(frozenset({"root"}), _web),
         "clms": Protocol(
             frozenset({CREDENTIALS, "api_url", "href_rewrite", "cache", "cache_store_params"}),
             _clms,

@@ -6,12 +6,14 @@ import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from scs2_cubes.config.models import DataStore
+from scs2_cubes.config.object_stores import s3_options, s3_place
 from scs2_cubes.config.parameters import Parameters
-from scs2_cubes.config.problems import KeyPath, Problems, nearest, rendered
-from scs2_cubes.config.protocols import PROTOCOLS, Protocol
+from scs2_cubes.config.problems import Problems, nearest, rendered
+from scs2_cubes.config.protocols import PROTOCOLS, STORAGE_OPTIONS, Protocol
 from scs2_cubes.config.references import STORAGE
 from scs2_cubes.config.validation import Sections
 from scs2_cubes.core.native import RetryPolicy
@@ -22,6 +24,7 @@ __all__ = ["small_cache_warnings", "storage_spec", "store_specs"]
 
 _DEFAULT_ROOT = "data"
 _CACHES = ".cache"
+_S3, _S3_URL = "s3", "s3://"
 #: Bytes below which a cache of windows can't be meant so: a single window of a tile has more.
 _SMALL_CACHE = 10**6
 #: A folder of this machine in fsspec's words.
@@ -38,8 +41,8 @@ def store_specs(
 ) -> Mapping[str, StoreSpec]:
     """Every store that is read from, by identifier.
 
-    A local catalogue and credentials lie relative to ``folder``, caches relative to ``working_directory``, by default
-    below ``storage`` (None: unknown, which is a problem by itself).
+    A local catalogue, folders of files and credentials lie relative to ``folder``, caches relative to
+    ``working_directory``, by default below ``storage`` (None: unknown, which is a problem by itself).
     """
     specs: dict[str, StoreSpec] = {}
     taken: list[tuple[str, StorageSpec]] = [(STORAGE, storage)] if storage else []
@@ -48,9 +51,9 @@ def store_specs(
         if store.identifier == STORAGE or protocol is None:
             continue
         parameters = Parameters(store.store_params, ("data_stores", index, "store_params"), problems)
-        params = protocol.read(parameters, folder)
+        params = _patient(protocol.read(parameters, folder), retry)
         rewrite = parameters.prefixes("href_rewrite")
-        cache = _cache_spec(store, protocol, parameters, working_directory, storage)
+        cache = _cache_spec(store, protocol, parameters, working_directory, storage, retry)
         if cache:
             _report_shared(cache, parameters, taken)
             taken.append((store.identifier, cache))
@@ -59,15 +62,31 @@ def store_specs(
     return specs
 
 
-def storage_spec(sections: Sections, working_directory: Path, problems: Problems) -> StorageSpec | None:
-    """The store called ``storage``; its ``root`` is relative to the working directory."""
+def storage_spec(
+    sections: Sections, working_directory: Path, retry: RetryPolicy, problems: Problems
+) -> StorageSpec | None:
+    """The store called ``storage``; the ``root`` of a folder is relative to the working directory.
+
+    ``retry`` is the policy for requests, where it lies on S3.
+    """
     for index, store in sections.data_stores.items():
         if store.identifier != STORAGE:
             continue
-        path: KeyPath = ("data_stores", index, "store_params")
-        root = _root(Parameters(store.store_params, path, problems), working_directory)
+        parameters = Parameters(store.store_params, ("data_stores", index, "store_params"), problems)
+        if store.store_id == _S3:
+            place = s3_place(parameters)
+            return StorageSpec(place.url, s3_options(place.options, retry)) if place else None
+        root = _root(parameters, working_directory)
         return StorageSpec(root) if root else None
     return None
+
+
+def _patient(params: Mapping[str, Any] | None, retry: RetryPolicy) -> Mapping[str, Any] | None:
+    """``params`` with all that s3fs needs, where it is what reads."""
+    if params is None or STORAGE_OPTIONS not in params:
+        return params
+    # Whoever reads asks again by the policy itself.
+    return {**params, STORAGE_OPTIONS: s3_options(params[STORAGE_OPTIONS], retry, attempts=1)}
 
 
 def small_cache_warnings(sections: Sections, stores: Mapping[str, StoreSpec]) -> tuple[str, ...]:
@@ -85,7 +104,7 @@ def small_cache_warnings(sections: Sections, stores: Mapping[str, StoreSpec]) ->
 def _root(parameters: Parameters, working_directory: Path) -> str | None:
     root = parameters.text("root") if "root" in parameters.values else _DEFAULT_ROOT
     if root and "://" in root:
-        parameters.add("root", "should be the path of a folder; storage at a URL isn't supported yet")
+        parameters.add("root", "should be the path of a folder; for a bucket write store_id: s3, root: bucket/folder")
         return None
     return parameters.file("root", root, working_directory) if root else None
 
@@ -96,6 +115,7 @@ def _cache_spec(
     parameters: Parameters,
     working_directory: Path,
     storage: StorageSpec | None,
+    retry: RetryPolicy,
 ) -> StorageSpec | None:
     """Where the store's cache lies: ``cache``, the same in the words of today's users, or below the storage."""
     if not protocol.is_cached:
@@ -103,14 +123,23 @@ def _cache_spec(
     older = _older_cache(parameters) if "cache_store_params" in protocol.parameters else None
     if parameters.has("cache") and older:
         parameters.add("cache_store_params", "can't stand together with 'cache'; leave one of the two out")
-    if parameters.has("cache"):
-        return _folder(parameters, "cache", working_directory)
-    if older:
-        return _folder(older, "root", working_directory)
-    return StorageSpec(f"{storage.root}/{_CACHES}/{_as_folder(store.identifier)}") if storage else None
+    chosen = (parameters, "cache") if parameters.has("cache") else (older, "root") if older else None
+    if chosen:
+        root = _folder(*chosen, working_directory)
+        return StorageSpec(root, _cache_options(root, storage, retry)) if root else None
+    if storage is None:
+        return None
+    return StorageSpec(f"{storage.root}/{_CACHES}/{_as_folder(store.identifier)}", storage.options)
 
 
-def _folder(parameters: Parameters, key: str, working_directory: Path) -> StorageSpec | None:
+def _cache_options(root: str, storage: StorageSpec | None, retry: RetryPolicy) -> Mapping[str, Any]:
+    """A cache on S3 is reached as the storage is, where that lies on S3, too; else by the usual AWS environment."""
+    if not root.startswith(_S3_URL):
+        return {}
+    return storage.options if storage and storage.root.startswith(_S3_URL) else s3_options({}, retry)
+
+
+def _folder(parameters: Parameters, key: str, working_directory: Path) -> str | None:
     """The folder, or fsspec URL, that ``key`` names; a folder has one spelling, also where it came as a URL."""
     root = parameters.address(key)
     local = _LOCAL_URL.match(root) if root else None
@@ -118,7 +147,7 @@ def _folder(parameters: Parameters, key: str, working_directory: Path) -> Storag
         root = parameters.file(key, unquote(root[local.end() :]), working_directory)
     elif root and "://" not in root:
         root = parameters.file(key, root, working_directory)
-    return StorageSpec(root) if root else None
+    return root
 
 
 def _older_cache(parameters: Parameters) -> Parameters | None:

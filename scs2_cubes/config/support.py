@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scs2_cubes.config.models import OpenParams, PreloadParams
+from scs2_cubes.config.object_stores import S3_PARAMETERS
 from scs2_cubes.config.problems import KeyPath, Problems, nearest
 from scs2_cubes.config.protocols import PROTOCOLS
 from scs2_cubes.config.references import STORAGE
@@ -28,7 +29,7 @@ _REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
 }
 #: What can be a source, what can be the storage, and the parameters of each that have an effect.
 _SOURCES: Mapping[str, frozenset[str]] = {name: protocol.parameters for name, protocol in PROTOCOLS.items()}
-_STORAGES: Mapping[str, frozenset[str]] = {"file": frozenset({"root"})}
+_STORAGES: Mapping[str, frozenset[str]] = {"file": frozenset({"root"}), "s3": S3_PARAMETERS}
 _OPEN_PARAMS = frozenset(OpenParams.model_fields)
 #: Parameters of stores in the schema that people have.
 _OTHER_OPEN_PARAMS = frozenset({"spatial_res", "point", "bbox_width", "tile_size"})

@@ -11,8 +11,8 @@ from scs2_cubes.preload.base import ArchivePreload, ArchiveReport, Tell, WantedW
 from scs2_cubes.preload.clms import ClmsPreload
 from scs2_cubes.preload.esa_cci import EsaCciWindows
 from scs2_cubes.preload.window_cache import FORM, WindowCacheReader
+from scs2_cubes.sources import READERS as SOURCE_READERS
 from scs2_cubes.sources import ChunkReader, open_described
-from scs2_cubes.sources import open_reader as open_zarr_reader
 
 __all__ = [
     "ARCHIVES",
@@ -34,7 +34,7 @@ ARCHIVES: Mapping[str, Callable[[StoreSpec], ArchivePreload]] = MappingProxyType
 WINDOWS: Mapping[str, Callable[[StoreSpec], WindowPreload]] = MappingProxyType({"cciodp": EsaCciWindows.open})
 #: :attr:`scs2_cubes.core.native.Location.form` → what reads it.
 READERS: Mapping[str, Callable[[Location], ChunkReader]] = MappingProxyType(
-    {"zarr": open_zarr_reader, FORM: WindowCacheReader.open}
+    {**SOURCE_READERS, FORM: WindowCacheReader.open}
 )
 
 

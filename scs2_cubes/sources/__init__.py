@@ -11,11 +11,14 @@ from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.sources.base import ChunkReader, DescribedSource, Source, read_chunk
 from scs2_cubes.sources.clms import ClmsSource
 from scs2_cubes.sources.esa_cci import EsaCciSource
+from scs2_cubes.sources.files import FileSource
+from scs2_cubes.sources.geotiff import FORM, TiffChunkReader
 from scs2_cubes.sources.stac import StacSource
 from scs2_cubes.sources.zarr_group import ZarrChunkReader
 
 __all__ = [
     "PROTOCOLS",
+    "READERS",
     "ChunkReader",
     "DescribedSource",
     "Source",
@@ -30,8 +33,16 @@ PROTOCOLS: Mapping[str, Callable[[StoreSpec], Source]] = MappingProxyType(
     {
         "cciodp": EsaCciSource.open,
         "clms": ClmsSource.open,
+        "file": FileSource.open,
+        "https": FileSource.open,
+        "s3": FileSource.open,
         "stac": StacSource.open,
     }
+)
+
+#: :attr:`scs2_cubes.core.native.Location.form` → what reads it, of what is read where it is.
+READERS: Mapping[str, Callable[[Location], ChunkReader]] = MappingProxyType(
+    {"zarr": ZarrChunkReader.open, FORM: TiffChunkReader.open}
 )
 
 
@@ -62,4 +73,4 @@ def open_described(store: StoreSpec) -> DescribedSource:
 
 def open_reader(location: Location) -> ChunkReader:
     """Reader of the arrays at ``location``; no I/O."""
-    return ZarrChunkReader.open(location)
+    return READERS[location.form](location)

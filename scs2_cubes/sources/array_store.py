@@ -6,7 +6,7 @@ error, never fill), and zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,8 +15,9 @@ import tenacity
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from scs2_cubes.errors import AccessDeniedError, SourceFormatError
+from scs2_cubes.errors import AccessDeniedError, SourceFormatError, SourceUnavailableError
 from scs2_cubes.sources.http import TransientAnswerError, is_local, local_path, refuse_status, retry_arguments
+from scs2_cubes.sources.s3_answers import refuse_answer, s3_failures
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -58,6 +59,9 @@ class RetryingStore(WrapperStore[Store]):
     ) -> Buffer | None:
         try:
             return await self._store.get(key, prototype, byte_range)
+        except s3_failures() as error:
+            refuse_answer(error, url)
+            raise TransientAnswerError(type(error).__name__) from error
         except aiohttp.ClientResponseError as error:
             refuse_status(error.status, error.headers or {}, url, hint=_DENIED)
             raise TransientAnswerError(f"HTTP {error.status}") from error
@@ -65,10 +69,28 @@ class RetryingStore(WrapperStore[Store]):
             # Not just this key: zarr says it of a folder that isn't there, or isn't there any more.
             raise SourceFormatError(f"there is no Zarr group: {error}", url=self._url) from error
         except PermissionError as error:
+            refuse_answer(error, url)
             raise AccessDeniedError(f"no permission to read: {error}", url=url) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            refuse_answer(error, url)
             # Among them: a body that is shorter than announced, a reset connection, a refused one.
             raise TransientAnswerError(f"{type(error).__name__}: {error}") from error
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names in the folder ``prefix``. Raises AccessDeniedError, and SourceFormatError where nothing is listed."""
+        url = f"{self._url.rstrip('/')}/{prefix}"
+        failures: tuple[type[Exception], ...] = (*s3_failures(), aiohttp.ClientError, OSError)
+        try:
+            async for name in self._store.list_dir(prefix):
+                yield name
+        except failures as error:
+            try:
+                refuse_answer(error, url)
+            except TransientAnswerError as transient:
+                raise SourceUnavailableError(f"can't be listed: {transient}. {_RUN_AGAIN}", url=url) from error
+            raise SourceFormatError(
+                f"its metadata aren't consolidated, and it can't be listed: {type(error).__name__}", url=url
+            ) from error
 
 
 class KnownStore(WrapperStore[Store]):

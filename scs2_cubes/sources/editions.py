@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["newer_data_ids", "version_number"]
+__all__ = ["VERSION_WORD", "newer_data_ids", "version_number"]
 
+#: ``v3.1`` as a word of an address, or three numbers without the letter.
+VERSION_WORD = re.compile(
+    r"(?<![A-Za-z0-9.])(?:[vV](?=[0-9])|(?=[0-9]{1,3}(?:\.[0-9]{1,3}){2}(?![0-9A-Za-z]|\.[0-9])))"
+    r"(?P<number>[0-9]+(?:\.[0-9]+)*)(?![A-Za-z0-9]|\.[0-9])"
+)
 _DIGITS = re.compile(r"[0-9]+")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,21 +22,16 @@ import pystac.stac_io
 from scs2_cubes.core.native import Location, NativeDataset
 from scs2_cubes.core.specification import StoreSpec
 from scs2_cubes.errors import DataIdNotFoundError, SourceError, SourceFormatError, redact
-from scs2_cubes.sources.editions import newer_data_ids
+from scs2_cubes.sources.editions import VERSION_WORD, newer_data_ids
 from scs2_cubes.sources.http import Documents, is_local, linked_address
 from scs2_cubes.sources.missing import HASTY, unknown_data_id
 from scs2_cubes.sources.zarr_group import content_version, describe_group
 
-__all__ = ["ITEM_VERSION", "StacSource"]
+__all__ = ["StacSource"]
 
 _ZARR_TYPES = frozenset({"application/vnd.zarr", "application/vnd+zarr", "application/x-zarr"})
 #: Links that name addresses; an item that has only moved is the same item.
 _ADDRESS_RELATIONS = frozenset({"self", "root", "parent", "collection"})
-#: ``v3.1`` as a word of an item's address, or three numbers without the letter; the catalogue's ids have the former.
-ITEM_VERSION = re.compile(
-    r"(?<![A-Za-z0-9.])(?:[vV](?=[0-9])|(?=[0-9]{1,3}(?:\.[0-9]{1,3}){2}(?![0-9A-Za-z]|\.[0-9])))"
-    r"(?P<number>[0-9]+(?:\.[0-9]+)*)(?![A-Za-z0-9]|\.[0-9])"
-)
 
 
 class _CatalogueIO(pystac.stac_io.StacIO):
@@ -112,7 +106,7 @@ class StacSource:
         folder = _normal(self._href(""))
         listed = (self._linked(link, collection, "item") for link in self._collection_links(collection, data_id))
         offered = (href.removeprefix(folder) for href in listed if href is not None)
-        return newer_data_ids(data_id, offered, ITEM_VERSION)
+        return newer_data_ids(data_id, offered, VERSION_WORD)
 
     def describe(self, data_id: str) -> NativeDataset:
         """See :meth:`scs2_cubes.sources.base.Source.describe`."""

@@ -35,10 +35,11 @@ from scs2_cubes.errors import GridError, NotPreloadedError, SourceFormatError, r
 from scs2_cubes.sources.array_store import KnownStore, RetryingStore, open_store
 from scs2_cubes.sources.reference_system import normal_crs
 
-__all__ = ["ZarrChunkReader", "content_version", "describe_group"]
+__all__ = ["METADATA_KEYS", "ZarrChunkReader", "content_version", "describe_group"]
 
 _V2 = 2
-_METADATA_KEYS = (".zmetadata", "zarr.json", ".zgroup")
+#: Documents that begin a store, the most telling first.
+METADATA_KEYS = (".zmetadata", "zarr.json", ".zgroup")
 #: Largest array beside the lattice that is read for users' functions: time axes and members, not another product.
 _COORDINATE_SIZE = 10_000
 _AXIS_PAIRS = (("y", "x"), ("latitude", "longitude"), ("lat", "lon"))
@@ -63,15 +64,17 @@ _BLOSC_SIZE, _BLOSC_HEADER = slice(12, 16), 16
 
 
 def content_version(location: Location) -> str:
-    """Fingerprint of the group's own metadata document: one request (two or three for unconsolidated stores).
+    """Fingerprint of the group's own metadata document: one request.
 
+    Where metadata aren't consolidated, it is that of the arrays' documents, too, for which the store has to be listed.
     The content is hashed, not the ETag or the date, because those differ between a store and its mirror.
     Raises SourceFormatError where there is no Zarr group, or where the document isn't one of Zarr's: what a proxy says,
     or half a document, would be another version otherwise.
     """
-    key, document = _root_document(open_store(location), location)
+    store = open_store(location)
+    key, document = _root_document(store, location)
     _require_metadata(key, document, location)
-    return _fingerprint(document)
+    return _fingerprint(document if _is_consolidated(key, document) else _documents(store, location, key, document))
 
 
 def describe_group(
@@ -79,7 +82,7 @@ def describe_group(
 ) -> NativeDataset:
     """Describe the Zarr group at ``location``: reads metadata and coordinates, no pixels.
 
-    ``version``: None takes that of :func:`content_version`, without another request. Raises SourceFormatError where
+    ``version``: None takes that of :func:`content_version`. Raises SourceFormatError where
     there is no Zarr group, no pair of spatial axes or no CRS, where something can't be decoded, and with GridError's
     message within it where the coordinates aren't evenly spaced.
     """
@@ -115,7 +118,7 @@ def _describe(location: Location, href: str, version: str | None, provenance: Ma
         lattice=lattice,
         y_dim=y_dim,
         x_dim=x_dim,
-        version=_fingerprint(document) if version is None else version,
+        version=content_version(location) if version is None else version,
         time_dim=time_dim,
         times=times,
         coordinates=tuple(_native_coordinates(arrays, gridded.keys() | {y_dim, x_dim})),
@@ -224,11 +227,35 @@ def _decode_v3(metadata: ArrayV3Metadata, chunks: tuple[int, ...], encoded: byte
 
 def _root_document(store: RetryingStore, location: Location) -> tuple[str, bytes]:
     """(key, content) of the document that tells most about the group: one request where metadata are consolidated."""
-    for key in _METADATA_KEYS:
+    for key in METADATA_KEYS:
         document = sync(store.get(key, zarr.core.buffer.default_buffer_prototype()))
         if document is not None:
             return key, document.to_bytes()
-    raise SourceFormatError("there is no Zarr group: none of " + ", ".join(_METADATA_KEYS), url=location.url)
+    raise SourceFormatError("there is no Zarr group: none of " + ", ".join(METADATA_KEYS), url=location.url)
+
+
+def _is_consolidated(key: str, document: bytes) -> bool:
+    """Whether one document tells everything; one that can't be read is told by whoever takes it apart."""
+    try:
+        return key == ".zmetadata" or bool(json.loads(document).get("consolidated_metadata"))
+    except (ValueError, AttributeError):
+        return True
+
+
+def _documents(store: RetryingStore, location: Location, key: str, document: bytes) -> bytes:
+    """The documents of group and arrays, as one text."""
+    try:
+        group = _open_group(store, location, key, document)
+        found = {name: [_metadata_document(array), dict(array.attrs)] for name, array in group.arrays()}
+    except _UNDECODABLE as error:
+        raise SourceFormatError(
+            f"metadata can't be decoded: {type(error).__name__}: {error}", url=location.url
+        ) from error
+    if not found:
+        raise SourceFormatError(
+            "its metadata aren't consolidated, and no array is listed in it: consolidate them", url=location.url
+        )
+    return json.dumps([dict(group.attrs), found], sort_keys=True, default=str).encode()
 
 
 def _require_metadata(key: str, document: bytes, location: Location) -> None:

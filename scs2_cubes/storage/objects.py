@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,17 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from scs2_cubes.errors import StorageError, redact, redact_text
+from scs2_cubes.errors import StorageError, redact
+from scs2_cubes.storage.failures import Access, failures, is_absence
 
 __all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "open_objects"]
 
 _PARTIAL = ".partial"
-#: Module and name of the roots of the trees of errors that aren't OSErrors: those of s3fs, and of fsspec over HTTP.
-_FOREIGN = (
-    ("botocore.exceptions", "BotoCoreError"),
-    ("botocore.exceptions", "ClientError"),
-    ("aiohttp.client_exceptions", "ClientError"),
-)
+#: What fsspec takes for signs of a pattern.
+_PATTERN = frozenset("*?[]")
 
 
 class Objects(Protocol):
@@ -210,68 +206,62 @@ class LocalObjects:
 
 
 class FsspecObjects:
-    """Objects in an object store that fsspec speaks to, where a put is atomic by itself."""
+    """Objects in an object store that fsspec speaks to, where a put is atomic by itself: S3, or memory.
+
+    A bucket that isn't there is an error, not an empty one. Nothing is ever left half-written: objects here are smaller
+    than what s3fs sends in several parts.
+    """
 
     def __init__(self, root: str, options: Mapping[str, Any]) -> None:
         self._filesystem, self._path = fsspec.core.url_to_fs(root, **options)
         self._root = root.rstrip("/")
+        self._access = Access.of(options)
 
     def get(self, key: str) -> bytes | None:
         try:
             value: bytes = self._filesystem.cat_file(f"{self._path}/{key}")
-        except FileNotFoundError:
+        except failures() as error:
+            self._absent(f"can't read {self.shown(key)}", error)
             return None
-        except _failures() as error:
-            raise StorageError(f"can't read {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
         return value
 
     def put(self, key: str, value: bytes) -> None:
         try:
             self._filesystem.pipe_file(f"{self._path}/{key}", bytes(value))
-        except _failures() as error:
-            raise StorageError(f"can't write {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
+        except failures() as error:
+            raise self._access.error(f"can't write {self.shown(key)}", error) from self._access.cause(error)
 
     def delete(self, key: str) -> None:
         try:
             self._filesystem.rm_file(f"{self._path}/{key}")
-        except FileNotFoundError:
-            return
-        except _failures() as error:
-            raise StorageError(f"can't remove {self.shown(key)}: {redact_text(str(error))}") from _cause(error)
+        except failures() as error:
+            self._absent(f"can't remove {self.shown(key)}", error)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        try:
-            entries = self._filesystem.ls(f"{self._path}/{prefix}", detail=True, refresh=True)
-        except FileNotFoundError:
-            return
-        except _failures() as error:
-            raise StorageError(f"can't list {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
         yield from sorted(
-            f"{prefix}/{entry['name'].rsplit('/', 1)[-1]}" for entry in entries if entry["type"] == "file"
+            f"{prefix}/{entry['name'].rsplit('/', 1)[-1]}" for entry in self._list(prefix) if entry["type"] == "file"
         )
 
     def size(self, prefix: str) -> int:
         return sum(self.sizes(prefix).values())
 
     def exists(self, prefix: str) -> bool:
-        try:
-            # Not exists(): fsspec's own answers "no" to every error.
-            self._filesystem.info(f"{self._path}/{prefix}")
-        except FileNotFoundError:
-            return False
-        except _failures() as error:
-            raise StorageError(f"can't look at {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
-        return True
+        # Not exists(): fsspec's own answers "no" to every error. Not info() either: s3fs asks for an object first, to
+        # which S3 says neither that the bucket is missing nor why access is denied.
+        return bool(self._list(prefix, "look at"))
 
     def move(self, prefix: str, target: str) -> None:
         if self.exists(target):
             raise StorageError(f"can't move {self.shown(prefix)}: {self.shown(target)} exists already")
+        names = list(self.sizes(prefix))
+        old, new = ([f"{self._path}/{folder}/{name}" for name in names] for folder in (prefix, target))
+        what = f"can't move {self.shown(prefix)} to {self.shown(target)}"
         try:
-            self._filesystem.mv(f"{self._path}/{prefix}", f"{self._path}/{target}", recursive=True)
-        except _failures() as error:
-            raise StorageError(
-                f"can't move {self.shown(prefix)} to {self.shown(target)}: {redact_text(str(error))}"
-            ) from _cause(error)
+            # All of them are there twice before the first one goes.
+            self._filesystem.copy(old, new)
+        except failures() as error:
+            raise self._access.error(what, error) from self._access.cause(error)
+        self._remove_all(prefix, old, what)
 
     def walk(self, prefix: str) -> Iterator[str]:
         yield from sorted(f"{prefix}/{name}".lstrip("/") for name in self.sizes(prefix))
@@ -282,19 +272,14 @@ class FsspecObjects:
         self._filesystem.invalidate_cache()
         try:
             found = self._filesystem.find(root, detail=True)
-        except FileNotFoundError:
+        except failures() as error:
+            self._absent(f"can't list {self.shown(prefix)}", error)
             return {}
-        except _failures() as error:
-            raise StorageError(f"can't list {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
         return {name.removeprefix(f"{root}/"): int(entry["size"] or 0) for name, entry in found.items()}
 
     def remove(self, prefix: str) -> None:
-        try:
-            self._filesystem.rm(f"{self._path}/{prefix}", recursive=True)
-        except FileNotFoundError:
-            return
-        except _failures() as error:
-            raise StorageError(f"can't remove {self.shown(prefix)}: {redact_text(str(error))}") from _cause(error)
+        names = [f"{self._path}/{prefix}/{name}" for name in self.sizes(prefix)]
+        self._remove_all(prefix, names, f"can't remove {self.shown(prefix)}")
 
     def url(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -302,19 +287,39 @@ class FsspecObjects:
     def shown(self, key: str) -> str:
         return redact(self.url(key))
 
+    def _list(self, prefix: str, what: str = "list") -> list[dict[str, Any]]:
+        """Entries, as fsspec has them, of the folder ``prefix``; nothing where it isn't there."""
+        try:
+            entries: list[dict[str, Any]] = self._filesystem.ls(f"{self._path}/{prefix}", detail=True, refresh=True)
+        except failures() as error:
+            self._absent(f"can't {what} {self.shown(prefix)}", error)
+            return []
+        return entries
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What filesystems raise where a store can't be reached or refuses: fsspec passes on what its libraries raise.
+    def _remove_all(self, prefix: str, names: list[str], what: str) -> None:
+        """Remove the objects ``names``, all that is in the folder ``prefix``."""
+        try:
+            # A list is removed by few requests, but signs of patterns in it would be taken for such.
+            if names and not any(_PATTERN & set(name) for name in names):
+                self._filesystem.rm(names)
+            else:
+                for name in names:
+                    self._filesystem.rm_file(name)
+        except failures() as error:
+            # Another process may be faster.
+            self._absent(what, error)
+        # S3 answers "yes" to a list of which it removes nothing, and s3fs doesn't look what it says of each.
+        left = {f"{self._path}/{prefix}/{name}" for name in self.sizes(prefix)} & set(names)
+        if left:
+            raise StorageError(
+                f"{what}: {len(left)} of {len(names)} objects are still there. Ask the bucket's owner for the right to "
+                "remove, and run again"
+            )
 
-    A library that nobody has imported has raised nothing.
-    """
-    loaded = [getattr(sys.modules.get(module), name, None) for module, name in _FOREIGN]
-    return (OSError, *(kind for kind in loaded if isinstance(kind, type) and issubclass(kind, Exception)))
-
-
-def _cause(error: Exception) -> Exception | None:
-    """The error, unless it shows secrets: a traceback shows the whole chain."""
-    return error if redact_text(str(error)) == str(error) else None
+    def _absent(self, what: str, error: Exception) -> None:
+        """Nothing, where ``error`` says that something isn't there; else raise StorageError for it."""
+        if not is_absence(error):
+            raise self._access.error(what, error) from self._access.cause(error)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -20,8 +20,9 @@ from pyproj.exceptions import CRSError
 from scs2_cubes.core.cube import CubeLayer, CubeSchema, TileRecord
 from scs2_cubes.core.grid import Tile
 from scs2_cubes.core.specification import StorageSpec
-from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError
+from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError, redact
 from scs2_cubes.storage import zarr_layout
+from scs2_cubes.storage.failures import Access, failures
 from scs2_cubes.storage.objects import Objects, open_objects
 from scs2_cubes.storage.zarr_identity import Comparison, compare
 from scs2_cubes.storage.zarr_reading import RegionReader
@@ -262,13 +263,17 @@ class ZarrCube:
         import xarray as xr  # noqa: PLC0415  (a second of import, for those who open a cube)
 
         # mask_and_scale=False: class codes stay integers; the fill of floats is NaN, which needs no mask.
-        dataset: xr.Dataset = xr.open_zarr(
-            self.url,
-            mask_and_scale=False,
-            decode_coords="all",
-            consolidated=True,
-            storage_options=dict(self.storage.options) or None,
-        )
+        try:
+            dataset: xr.Dataset = xr.open_zarr(
+                self.url,
+                mask_and_scale=False,
+                decode_coords="all",
+                consolidated=True,
+                storage_options=dict(self.storage.options) or None,
+            )
+        except failures() as error:
+            access = Access.of(self.storage.options)
+            raise access.error(f"can't open {redact(self.url)}", error) from access.cause(error)
         return dataset
 
     def _parse_record(self, key: str, document: bytes) -> TileRecord:

@@ -136,7 +136,9 @@ def test_place_of_the_cache(
     monkeypatch.setenv("HOME", str(clms.folder / "home"))
     _params(clms).update({"cache_store_params": {"root": root}} if older else {"cache": root})
     place = expected.format(here=Path.cwd(), up=Path.cwd().parent, home=clms.folder / "home")
-    assert _store(clms).cache == StorageSpec(place)
+    cache = _store(clms).cache
+    assert cache is not None
+    assert cache.root == place
 
 
 @pytest.mark.parametrize(

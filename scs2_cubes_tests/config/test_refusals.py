@@ -89,7 +89,7 @@ CASES = [
     ("data_stores.1.store_params.url", 5, "data_stores[1].store_params.url: should be a string that isn't empty, not 5"),
     ("data_stores.1.store_params.ulr", "x", "data_stores[1].store_params.ulr: isn't supported for a stac source; did you mean 'url'?"),
     ("data_stores.1.store_params.href_rewrite", ["a"], "data_stores[1].store_params.href_rewrite: should be a mapping of URL prefixes to their replacements"),
-    ("data_stores.0.store_params.root", "s3://bucket", "data_stores[0].store_params.root: should be the path of a folder; storage at a URL isn't supported yet"),
+    ("data_stores.0.store_params.root", "s3://bucket", "data_stores[0].store_params.root: should be the path of a folder; for a bucket write store_id: s3, root: bucket/folder"),
     ("data_stores.0.store_params.max_depth", 3, "data_stores[0].store_params.max_depth: isn't supported for a file storage; known: root"),
     ("data_stores.1", CLMS | {"store_params": {}}, "data_stores[1].store_params.credentials: required key is missing"),
     ("data_stores.1", _clms(credentials=""), "data_stores[1].store_params.credentials: should be a string that isn't empty, not ***"),

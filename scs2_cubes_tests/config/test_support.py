@@ -86,8 +86,13 @@ def everything(world: World) -> World:
             "store_params": {"endpoint_url": "https://h/", "endpoint_description_url": "https://h/", "cache": "b"},
         }
     )
-    for store_id in ("zenodo", "s3", "file"):
-        world.data["data_stores"].append({"identifier": store_id, "store_id": store_id, "store_params": {"a": 1}})
+    for store_id, params in (
+        ("zenodo", {"a": 1}),
+        ("s3", {"root": "bucket/folder", "storage_options": {"anon": True}}),
+        ("file", {"root": "folder"}),
+        ("https", {"root": "https://h/folder"}),
+    ):
+        world.data["data_stores"].append({"identifier": store_id, "store_id": store_id, "store_params": params})
     world.data["preload_datasets"] = [
         {"store": "clms", "data_ids": ["a|b"], "preload_params": {"max_wait": 1, "cleanup": False, "blocking": False}},
         {"store": "zenodo", "data_ids": ["a"]},
@@ -110,9 +115,10 @@ def test_refused_for_nothing_else(everything: World) -> None:
             "datasets[0].format_id: the format levels isn't supported yet; only zarr is",
             "datasets[2].variables: a cube from several sources isn't supported yet; remove it",
             "datasets[2].format_id: the format netcdf isn't supported yet; only zarr is",
-            "data_stores[4].store_id: 'zenodo' isn't supported yet as source; supported: cciodp, clms, stac",
-            "data_stores[5].store_id: 's3' isn't supported yet as source; supported: cciodp, clms, stac",
-            "data_stores[6].store_id: 'file' isn't supported yet as source; supported: cciodp, clms, stac",
+            (
+                "data_stores[4].store_id: 'zenodo' isn't supported yet as source; supported: cciodp, clms, file, "
+                "https, s3, stac"
+            ),
             (
                 "preload_datasets[0].preload_params.blocking: false isn't supported: a run waits for its order, at "
                 "most for max_wait seconds. Leave it out"
@@ -129,9 +135,12 @@ def test_other_parameters_of_stores(world: World, key: str) -> None:
     ]
 
 
-def test_storage_on_s3(world: World) -> None:
-    world.data["data_stores"][0] = {"identifier": "storage", "store_id": "s3", "store_params": {"root": "bucket"}}
-    assert world.lines() == ["data_stores[0].store_id: 's3' isn't supported yet as storage; supported: file"]
+@pytest.mark.parametrize("store_id", ["stac", "clms", "cciodp", "https"])
+def test_what_cannot_be_a_storage(world: World, store_id: str) -> None:
+    world.data["data_stores"][0] = {"identifier": "storage", "store_id": store_id}
+    assert world.lines() == [
+        f"data_stores[0].store_id: {store_id!r} isn't supported yet as storage; supported: file, s3"
+    ]
 
 
 def test_typing_errors_in_what_isnt_supported(everything: World) -> None:

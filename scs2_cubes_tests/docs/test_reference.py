@@ -225,6 +225,14 @@ ACCEPTED = (
       - {identifier: degrees, point: [1, 44]}
       - {identifier: metres, point: [45, 45], crs: EPSG:3035}
     """,
+    """
+    data_stores:
+      - {identifier: storage, store_id: s3, store_params: {root: bucket/cubes, storage_options: {key: "${K:-k}"}}}
+      - {identifier: eoforest_stac, store_id: stac, store_params: {url: catalog.json}}
+      - {identifier: maps, store_id: file, store_params: {root: maps}}
+      - {identifier: archive, store_id: s3, store_params: {root: "s3://bucket", storage_options: {anon: true}}}
+      - {identifier: web, store_id: https, store_params: {root: "https://h/forest"}}
+    """,
     "dask: {mode: address, address: 'tcp://127.0.0.1:8786'}",
     "general: {dask_scheduler: sync}",
 )
@@ -289,8 +297,8 @@ def test_refused_sections_are_those_of_refused_keys(section: str) -> None:
         ("format_id", "netcdf", False),
         ("format_id", "levels", False),
         ("format_id", "zarr", True),
-        *(("store_id", name, False) for name in ("file", "s3", "zenodo")),
-        *(("store_id", name, True) for name in ("stac", "clms", "cciodp")),
+        ("store_id", "zenodo", False),
+        *(("store_id", name, True) for name in ("stac", "file", "s3", "https", "clms", "cciodp")),
     ],
 )
 def test_values_that_are_partly_supported(tmp_path: Path, key: str, value: str, *, accepted: bool) -> None:
@@ -298,7 +306,14 @@ def test_values_that_are_partly_supported(tmp_path: Path, key: str, value: str, 
     place = data["datasets"][0] if key == "format_id" else data["data_stores"][1]
     place[key] = value
     if key == "store_id":
-        place["store_params"] = {"stac": {"url": "x"}, "clms": {"credentials": "x"}}.get(value, {})
+        known = {
+            "stac": {"url": "x"},
+            "clms": {"credentials": "x"},
+            "file": {"root": "x"},
+            "s3": {"root": "bucket"},
+            "https": {"root": "https://h"},
+        }
+        place["store_params"] = known.get(value, {})
         for entry in data["datasets"]:
             entry["data_id"] = {"clms": "a|b", "cciodp": "esacci.b.c.d.e.f.g.h.i.j"}.get(value, entry["data_id"])
     if accepted:
@@ -419,8 +434,16 @@ def test_examplesload_changed(tmp_path: Path, text: str, table: str) -> None:
     suffix = {"csv": "csv", "json": "geojson"}[table]
     (tmp_path / f"sites.{suffix}").write_text(example, encoding="utf-8")
     data = yaml.safe_load(text.replace("sites.csv", f"sites.{suffix}"))
-    case = load_changed(tmp_path, data)
-    if "grid_mappings" in data:
+    if "eoforest_stac" not in text:
+        # Something for each of the example's stores to be read by.
+        names = [store["identifier"] for store in data["data_stores"][1:]] or ["eoforest_stac"]
+        if len(data["data_stores"]) == 1:
+            data["data_stores"].append(BASE["data_stores"][1])
+        data["datasets"] = [GAMI | {"identifier": name, "store": name} for name in names]
+    case = load_changed(tmp_path, data, {"S3_KEY": "k", "S3_SECRET": "s"})
+    if "s3" in text and "href_rewrite" not in text:
+        assert case.storage.root.startswith("s3://") or {store.protocol for store in case.stores} >= {"s3", "https"}
+    elif "grid_mappings" in data:
         bilos = case.regions[0]
         assert bilos.name == "bilos"
         # The polygon lies around the same place as the row of the CSV example.

@@ -386,7 +386,9 @@ class TestFailures:
         assert refused.value.url.startswith(f"{server.url}/f.nc.dods")
         assert server.requests.count() == 4
 
-    @pytest.mark.parametrize("value", ["1", format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)])
+    @pytest.mark.parametrize(
+        "value", ["1", format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)], ids=["seconds", "date"]
+    )
     def test_retry_after_is_kept(self, world: tuple[DemoServer, HandService], value: str) -> None:
         server, _ = world
         if "," in value:

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scs2_cubes.sources.clms_offers import EDITION
-from scs2_cubes.sources.editions import newer_data_ids, version_number
+from scs2_cubes.sources.editions import VERSION_WORD, newer_data_ids, version_number
 from scs2_cubes.sources.esa_cci import PRODUCT_VERSION
-from scs2_cubes.sources.stac import ITEM_VERSION
 
 PLAIN = re.compile(r"_v(?P<number>[0-9]+(?:\.[0-9]+)*)")
 NUMBERS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
@@ -89,7 +88,7 @@ class TestItems:
         ],
     )
     def test_examples(self, own: str, other: str, is_newer: bool) -> None:
-        assert newer_data_ids(own, [other], ITEM_VERSION) == ((other,) if is_newer else ())
+        assert newer_data_ids(own, [other], VERSION_WORD) == ((other,) if is_newer else ())
 
 
 class TestFiles:

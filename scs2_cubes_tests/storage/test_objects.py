@@ -29,7 +29,7 @@ from scs2_cubes_tests.storage.worlds import Place
 
 @pytest.fixture
 def objects(place: Place) -> Objects:
-    return open_objects(place.root, {})
+    return open_objects(place.root, place.options)
 
 
 def finished_process() -> int:
@@ -76,7 +76,7 @@ class TestEverywhere:
         assert objects.get("a/1") == b"3"
 
     def test_walk_and_remove(self, place: Place) -> None:
-        tree = open_objects(place.root, {})
+        tree = open_objects(place.root, place.options)
         assert list(tree.walk("")) == []
         for key in ("a/2", "a/b/c/3", "ab/4"):
             tree.put(key, b"-")
@@ -88,16 +88,16 @@ class TestEverywhere:
         tree.remove("a")
 
     def test_sizes(self, place: Place) -> None:
-        tree = open_objects(place.root, {})
+        tree = open_objects(place.root, place.options)
         assert tree.sizes("a") == {}
         for key, content in {"a/2": b"", "a/b/c/3": b"12345", "ab/4": b"6"}.items():
             tree.put(key, content)
         assert tree.sizes("a") == {"2": 0, "b/c/3": 5}
         assert tree.sizes("") == {"a/2": 0, "a/b/c/3": 5, "ab/4": 1}
 
-    def test_url_is_where_other_libraries_find_it(self, objects: Objects) -> None:
+    def test_url_is_where_other_libraries_find_it(self, objects: Objects, place: Place) -> None:
         objects.put("a/b", b"here")
-        filesystem, path = fsspec.core.url_to_fs(objects.url("a/b"))
+        filesystem, path = fsspec.core.url_to_fs(objects.url("a/b"), **place.options)
         assert filesystem.cat_file(path) == b"here"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from scs2_cubes.core.cube import CubeLayer, CubeSchema, TileRecord
 from scs2_cubes.core.grid import Grid
+from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import StorageError
 from scs2_cubes.storage.objects import Objects
 
@@ -108,10 +110,19 @@ class Place:
     """Somewhere to store cubes, looked at with fsspec alone."""
 
     root: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec's."""
+
+    @property
+    def spec(self) -> StorageSpec:
+        return StorageSpec(self.root, self.options)
+
+    def below(self, folder: str) -> Place:
+        return Place(f"{self.root}/{folder}", self.options)
 
     def files(self) -> dict[str, bytes]:
         """Everything that lies there, by its path below the root."""
-        filesystem, path = fsspec.core.url_to_fs(self.root)
+        filesystem, path = fsspec.core.url_to_fs(self.root, **self.options)
         if not filesystem.exists(path):
             return {}
         return {name.removeprefix(f"{path}/"): filesystem.cat_file(name) for name in filesystem.find(path)}
