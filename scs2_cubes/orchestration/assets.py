@@ -16,6 +16,7 @@ from scs2_cubes.orchestration.checks import check_outputs, check_specs
 from scs2_cubes.orchestration.cube_runs import CubeRun
 from scs2_cubes.orchestration.editions import asked_edition_check, edition_spec
 from scs2_cubes.orchestration.partitions import partitions_definition
+from scs2_cubes.orchestration.pools import cube_pool_of
 from scs2_cubes.orchestration.provenance import cube_key, op_name, source_key
 from scs2_cubes.orchestration.resources import DaskResource, ProgressSink
 from scs2_cubes.pipeline.plan import specification_version
@@ -92,11 +93,16 @@ def _cube_asset(dataset: DatasetSpec, case: Case) -> dg.AssetsDefinition:
         check_specs=check_specs(dataset),
         # The checks can be run without making anything.
         can_subset=True,
+        pool=cube_pool_of(dataset.store),
     )
     def cube(
         context: dg.AssetExecutionContext, dask: DaskResource, progress: dg.ResourceParam[ProgressSink]
     ) -> Iterator[dg.MaterializeResult[None]]:
-        with dask.connect() as compute:
+        def tell(line: str) -> None:
+            context.log.warning(line)
+            progress.tell(line)
+
+        with dask.connect(tell) as compute:
             CubeRun(context, dataset, case, compute, progress).run()
         if _has_dependents(context, key):
             yield dg.MaterializeResult(key, metadata={_REPORTED_ALREADY: True})

@@ -6,6 +6,7 @@ from scs2_cubes import preload
 from scs2_cubes.core.specification import Case, PreloadSpec
 from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.orchestration.editions import asked_edition_check, edition_spec
+from scs2_cubes.orchestration.pools import pool_of
 from scs2_cubes.orchestration.provenance import source_key
 from scs2_cubes.orchestration.resources import ProgressSink
 from scs2_cubes.preload import ArchivePreload, ArchiveReport
@@ -36,6 +37,7 @@ def _preload_asset(spec: PreloadSpec) -> dg.AssetsDefinition:
         "which version it has now; where the cache has another or none, it is ordered, waited for and fetched.",
         metadata={"address": dg.MetadataValue.url(open_source(spec.store).public_href(spec.data_id))},
         check_specs=[edition_spec(key)],
+        pool=pool_of(spec.store),
     )
     # Where there are checks Dagster knows only the bare class of what is returned.
     def fetched(context: dg.AssetExecutionContext, progress: dg.ResourceParam[ProgressSink]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # see above
