@@ -22,6 +22,8 @@
     │   └── CubeNotFoundError       no cube lies there
     └── MaterializationError        one or more partitions of a cube could not be finished
         ├── TileError               one tile could not be made
+        ├── CubeBusyError           another run makes the same, and didn't end in time
+        ├── ClaimLostError          this run isn't the one any more that may write
         └── ChecksFailedError       a finished partition isn't right
 
 Beside it stand two warnings (each a UserWarning) of a cube that is opened: IncompleteCubeWarning before all of it is
@@ -40,7 +42,9 @@ __all__ = [
     "AccessDeniedError",
     "ArchiveLayoutError",
     "ChecksFailedError",
+    "ClaimLostError",
     "ConfigurationError",
+    "CubeBusyError",
     "CubeIdentityError",
     "CubeNotFoundError",
     "DataIdNotFoundError",
@@ -199,6 +203,14 @@ class MaterializationError(Scs2CubesError):
 
 class TileError(MaterializationError):
     """One tile could not be made; the message holds the cause, which may have happened in another process."""
+
+
+class CubeBusyError(MaterializationError):
+    """Another run makes the same partition, and didn't end in time; names its process, since when, and what to do."""
+
+
+class ClaimLostError(MaterializationError):
+    """A run has ended, or was taken for dead, and may not write any more; nothing is harmed."""
 
 
 class ChecksFailedError(MaterializationError):

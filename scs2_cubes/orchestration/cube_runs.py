@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -15,6 +15,7 @@ from scs2_cubes.orchestration.checks import current_evaluation, evaluations
 from scs2_cubes.orchestration.metadata import mean_metadata, picture_metadata, report_metadata
 from scs2_cubes.orchestration.provenance import cube_key, cube_tags, report_source
 from scs2_cubes.orchestration.resources import ProgressSink
+from scs2_cubes.pipeline.claims import PartitionClaim, claim_partition
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition, window_fetch
 from scs2_cubes.pipeline.findings import note_verdicts
@@ -58,11 +59,14 @@ class CubeRun:
             sweep(self.case.storage)
         native = describe_source(self.dataset)
         report_source(self.context, self.dataset, native.version)
-        work = self._making(native) if is_making else self._check
         failures: dict[str, Exception] = {}
         for key in wanted:
             try:
-                work(plan_partition(self.dataset, self.case.storage, native, key))
+                planned = plan_partition(self.dataset, self.case.storage, native, key)
+                if is_making:
+                    native = self._make(planned, native)
+                else:
+                    self._check(planned)
             except ConfigurationError:
                 # True of every partition: waiting for an absent scheduler once is enough.
                 raise
@@ -74,20 +78,33 @@ class CubeRun:
         if failures:
             raise _summary(self.dataset.identifier, failures, wanted) from next(iter(failures.values()))
 
-    def _making(self, native: NativeDataset) -> Callable[[PlannedPartition], None]:
-        fetch = window_fetch(self.dataset, native, self._tell)
-
-        def make(planned: PlannedPartition) -> None:
-            self._make(planned, fetch)
-
-        return make
-
-    def _make(self, planned: PlannedPartition, fetch: Fetch | None) -> None:
+    def _make(self, planned: PlannedPartition, native: NativeDataset) -> NativeDataset:
+        """Make it, when no other run does; returns what the source holds by then."""
         key = planned.partition.key
-        fetched = fetch_due(planned.plan, planned.partition, planned.store, fetch) if fetch else None
-        prepare_cube(planned.plan, planned.store)
+        with claim_partition(
+            planned.store, key, lambda line: self._tell(f"{self.dataset.identifier}, {line}")
+        ) as claim:
+            if claim.has_waited:
+                # The other run may have made a version newer than what this one was told when it began.
+                native = self._described_again(native)
+                planned = plan_partition(self.dataset, self.case.storage, native, key)
+            self._make_claimed(planned, window_fetch(self.dataset, native, self._tell), claim)
+        return native
+
+    def _described_again(self, before: NativeDataset) -> NativeDataset:
+        native = describe_source(self.dataset)
+        if native.version != before.version:
+            report_source(self.context, self.dataset, native.version)
+        return native
+
+    def _make_claimed(self, planned: PlannedPartition, fetch: Fetch | None, claim: PartitionClaim) -> None:
+        plan, partition, store = planned.plan, planned.partition, planned.store
+        key = partition.key
+        fetched = fetch_due(plan, partition, store, fetch) if fetch else None
+        with claim.cube():
+            prepare_cube(plan, store)
         listener = self.progress.listener(self.context.log, self._name(key))
-        report = materialize_partition(planned.plan, planned.partition, planned.store, self.compute, listener, fetched)
+        report = materialize_partition(plan, partition, store, self.compute, listener, fetched, claim)
         self.context.log.info(f"{self._name(key)}: {report.made} tiles made, {report.kept} kept")
         look, inspection = self._inspect(planned)
         self._report(planned, report, look, inspection)

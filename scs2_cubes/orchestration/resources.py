@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal, Protocol, TypeVar
 
 import dagster as dg
 
-from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.pipeline.compute import Compute, open_compute
+from scs2_cubes.core.specification import Case, DaskSpec
+from scs2_cubes.pipeline.compute import Compute, ThreadCompute, open_compute
 from scs2_cubes.pipeline.graph import TileGraph
 from scs2_cubes.pipeline.materialize import Progress
 
@@ -30,11 +31,16 @@ class DaskResource(dg.ConfigurableResource[None]):
     n_workers: int | None = None
     threads_per_worker: int = 1
     memory_limit: str = "auto"
+    folders: list[str] = []  # noqa: RUF012  (pydantic copies it for each object)
+    """Folders of this machine that hold cubes and caches: workers elsewhere must see them, too."""
 
     @classmethod
-    def from_spec(cls, spec: DaskSpec) -> DaskResource:
+    def of(cls, case: Case) -> DaskResource:
         """The resource for a configuration's ``dask`` section."""
+        spec = case.dask
+        roots = [case.storage.root, *(store.cache.root for store in case.stores if store.cache)]
         return cls(
+            folders=[root for root in dict.fromkeys(roots) if "://" not in root],
             mode=spec.mode,
             address=spec.address,
             n_workers=spec.n_workers,
@@ -43,8 +49,16 @@ class DaskResource(dg.ConfigurableResource[None]):
         )
 
     @contextmanager
-    def connect(self) -> Iterator[Compute]:
-        """What computes, for the length of the block; started or connected to when the first tile is due."""
+    def connect(self, tell: Callable[[str], None] | None = None) -> Iterator[Compute]:
+        """What computes, for the length of the block; started or connected to when the first tile is due.
+
+        ``tell`` takes what is worth knowing about a cluster (default: Python's log).
+        """
+        threads = _threads_of_this_worker()
+        if threads is not None:
+            # The step is itself a task of a cluster: it would wait for tasks on the very workers that it occupies.
+            yield ThreadCompute(threads)
+            return
         spec = DaskSpec(
             mode=self.mode,
             address=self.address,
@@ -53,15 +67,19 @@ class DaskResource(dg.ConfigurableResource[None]):
             memory_limit=self.memory_limit,
         )
         with ExitStack() as stack:
-            yield _OnDemand(spec, stack)
+            yield _OnDemand(spec, stack, tell, self.folders)
 
 
 class _OnDemand:
     """Compute that starts when it has something to do: a cluster takes seconds, and often all is current."""
 
-    def __init__(self, spec: DaskSpec, stack: ExitStack) -> None:
+    def __init__(
+        self, spec: DaskSpec, stack: ExitStack, tell: Callable[[str], None] | None, folders: Sequence[str]
+    ) -> None:
         self._spec = spec
         self._stack = stack
+        self._tell = tell
+        self._folders = folders
         self._compute: Compute | None = None
 
     @property
@@ -70,8 +88,21 @@ class _OnDemand:
 
     def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         if self._compute is None:
-            self._compute = self._stack.enter_context(open_compute(self._spec))
+            self._compute = self._stack.enter_context(open_compute(self._spec, self._tell, self._folders))
         self._compute.run(graph, on_tile)
+
+
+def _threads_of_this_worker() -> int | None:
+    """Threads of the Dask worker of which this thread runs a task; None where it runs none."""
+    if "distributed" not in sys.modules:
+        # Then this process is no worker; importing it takes a second.
+        return None
+    from distributed import get_worker  # noqa: PLC0415  (see above)
+
+    try:
+        return int(get_worker().state.nthreads)
+    except ValueError:
+        return None
 
 
 class ProgressSink(Protocol):

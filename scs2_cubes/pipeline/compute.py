@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -65,15 +66,23 @@ class ThreadCompute:
 
 
 @contextmanager
-def open_compute(spec: DaskSpec) -> Iterator[Compute]:
+def open_compute(
+    spec: DaskSpec, tell: Callable[[str], None] | None = None, folders: Sequence[str] = ()
+) -> Iterator[Compute]:
     """What ``spec`` asks for, until the end of the block. Starts processes or connects where it must.
 
-    Raises ConfigurationError where no scheduler answers at the address.
+    ``tell`` takes what is worth knowing about a cluster (default: Python's log), ``folders`` are those of this machine
+    that its workers have to use. Raises ConfigurationError where no scheduler answers at the address, or one of other
+    versions.
     """
     if spec.mode == "threads":
         yield ThreadCompute(spec.n_workers or len(os.sched_getaffinity(0)))
         return
     from scs2_cubes.pipeline.cluster import open_cluster  # noqa: PLC0415  (a second of import, for clusters only)
 
-    with open_cluster(spec) as compute:
+    with open_cluster(spec, tell or _log, folders) as compute:
         yield compute
+
+
+def _log(line: str) -> None:
+    logging.getLogger(__name__).warning(line)

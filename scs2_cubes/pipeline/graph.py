@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile
 from scs2_cubes.errors import Scs2CubesError, TileError
+from scs2_cubes.pipeline.claims import TileStore
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.tile import JobResult, Workshop
-from scs2_cubes.storage import CubeStore
 
 __all__ = ["TileGraph", "TileResult", "build_graph"]
 
@@ -48,7 +48,7 @@ class TileGraph(Generic[Result]):
     """Dask key of a tile's result → the tile's key."""
 
 
-def build_graph(plan: CubePlan, store: CubeStore, tiles: Iterable[Tile]) -> TileGraph[TileResult]:
+def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> TileGraph[TileResult]:
     """Graph that makes ``tiles``. Nothing is read or written until it runs."""
     # A number of its own: a scheduler that is shared takes tasks of the same name for the same work, whoever's store
     # they write to, and whether or not it was made in vain before.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Partition, Tile
+from scs2_cubes.pipeline.claims import PartitionClaim
 from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.graph import TileResult, build_graph
 from scs2_cubes.pipeline.plan import CubePlan
@@ -123,10 +125,12 @@ def materialize_partition(
     compute: Compute,
     on_progress: Callable[[Progress], None],
     fetched: WindowReport | None = None,
+    claim: PartitionClaim | None = None,
 ) -> PartitionReport:
     """Make the tiles of ``partition`` that aren't done at the plan's data version. The cube must have been prepared.
 
-    ``fetched`` is what :func:`fetch_due` came to, for the report. Raises what the first failing tile raised; tiles
+    ``fetched`` is what :func:`fetch_due` came to, for the report. ``claim`` is the right to do it; None where nobody
+    else writes to this cube. Raises what the first failing tile raised, ClaimLostError where the claim is gone; tiles
     finished until then stay done.
     """
     started = time.monotonic()
@@ -149,8 +153,11 @@ def materialize_partition(
     if tiles:
         # Nothing that it says holds from here on, and it may never be written again.
         store.remove_document(STATE_DOCUMENT)
-        compute.run(build_graph(plan, store, tiles), on_tile)
-    _conclude(plan, store)
+        compute.run(build_graph(plan, store if claim is None else claim.fence, tiles), on_tile)
+    with nullcontext() if claim is None else claim.cube():
+        if claim is not None:
+            claim.fence.require()
+        _conclude(plan, store)
     return PartitionReport(
         partition=partition,
         made=len(tiles),
@@ -186,7 +193,11 @@ def _tell(plan: CubePlan, store: CubeStore, records: dict[str, TileRecord]) -> b
     version = plan.data_version
     tiles = [tile.key for tile in plan.region.grid.tiles()]
     done = [key for key in tiles if key in records and records[key].data_version == version]
-    complete = len(done) == len(tiles)
+    if done and store.read_document(version_document(version)) is None:
+        # Since this run wrote it, one of another partition has completed the version that lay there before.
+        store.write_document(version_document(version), plan.components)
+    # Where the cube has grown meanwhile, a run at a newer version has more to say of it; its metadata stay.
+    complete = len(done) == len(tiles) and not store.differences(plan.schema)
     if complete:
         store.complete(plan.schema, plan.attrs)
         # What no tile is made from any more needs no description, and a cube that went back equals one that never left.

@@ -9,6 +9,7 @@ from typing import Any
 from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Partition
 from scs2_cubes.core.versions import changed_components
+from scs2_cubes.pipeline.claims import has_graves
 from scs2_cubes.pipeline.plan import CubePlan
 from scs2_cubes.storage import CubeStore
 
@@ -84,7 +85,8 @@ def is_concluded(plan: CubePlan, store: CubeStore, records: Mapping[str, TileRec
     """True unless a crash has left something to be told of tiles that are all done. Reads storage.
 
     Between the last tile's record and the cube's own attributes there is a moment in which nothing is left to be made,
-    and not everything is said; so there is where a cube has begun to become another version and went back.
+    and not everything is said; so there is where a cube has begun to become another version and went back. A run that
+    was killed at its very end leaves its claim.
     """
     if not store.is_created(plan.schema):
         return False
@@ -94,7 +96,7 @@ def is_concluded(plan: CubePlan, store: CubeStore, records: Mapping[str, TileRec
         return True
     document = store.read_document(STATE_DOCUMENT) or {}
     is_told = document.get("data_version") == version and document.get("complete") is True
-    return is_told and store.documents(_VERSIONS) == [version_document(version)]
+    return is_told and store.documents(_VERSIONS) == [version_document(version)] and not has_graves(store)
 
 
 def superseded_versions(plan: CubePlan, store: CubeStore) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ from scs2_cubes.core.grid import Tile, Window
 from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import Nodes
 from scs2_cubes.errors import ProcessingError
+from scs2_cubes.pipeline.claims import TileStore
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.windows import Plane, WindowFunction, WindowPlanes, WindowReader
 from scs2_cubes.preload import open_reader
-from scs2_cubes.storage import CubeStore
 
 __all__ = ["JobResult", "Workshop"]
 
@@ -93,7 +93,7 @@ class Workshop:
     Made once in each process; pickling it takes the plan along and leaves everything else behind.
     """
 
-    def __init__(self, plan: CubePlan, store: CubeStore) -> None:
+    def __init__(self, plan: CubePlan, store: TileStore) -> None:
         self._plan = plan
         self._store = store
         self._windows = WindowReader.over(plan, open_reader(plan.native.location))

@@ -1,4 +1,4 @@
-"""Exclusive claims, shared by threads, processes and workers that write one cache.
+"""Exclusive claims, shared by threads, processes and workers that write one cache, or one cube.
 
 Who wants a key puts a document of its own below ``claims/``, and then looks who else is there: it holds the key where
 nobody else is. Of two that come at once the later one to look sees the other's document, so both can't hold it; of
@@ -21,18 +21,18 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from scs2_cubes.errors import PreloadError, redact_text
 from scs2_cubes.preload.base import Tell
 from scs2_cubes.preload.processes import Process
-from scs2_cubes.storage.objects import Objects
 
-__all__ = ["Claim", "Contender", "Timing", "bury", "held"]
+__all__ = ["Claim", "Contender", "Documents", "Timing", "bury", "graves", "held"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,6 +43,30 @@ _WITHDRAWAL, _PATIENCE = 0.02, 5.0
 _FIRST_POLL = 0.05
 #: Seconds between two lines that say who is waited for.
 _TOLD_EVERY = 60.0
+
+
+class Documents(Protocol):
+    """Where claims lie: of :class:`scs2_cubes.storage.objects.Objects`, what they need."""
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under ``key``, or None. Raises StorageError."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Store ``value``, a JSON object, under ``key``, at once and whole. Raises StorageError."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove ``key``; nothing happens where it isn't there. Raises StorageError."""
+        ...
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """Keys in the folder ``prefix``, with all that was put before. Raises StorageError."""
+        ...
+
+    def shown(self, key: str) -> str:
+        """Path or URL of ``key`` without its secrets, for people."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +90,8 @@ class _Notice:
     process: Process
     is_holder: bool
     beat: int
+    since: str = ""
+    """Its start by its host's clock, in UTC. For people: nothing is decided by it."""
 
     @property
     def shown(self) -> str:
@@ -91,7 +117,7 @@ class Contender:
     Keep it from one try to the next: it remembers when the others last gave a sign of life.
     """
 
-    def __init__(self, objects: Objects, key: str, timing: Timing | None = None) -> None:
+    def __init__(self, objects: Documents, key: str, timing: Timing | None = None) -> None:
         self._objects = objects
         self._key = key
         self._timing = timing or Timing()
@@ -100,11 +126,17 @@ class Contender:
         self._seen: dict[str, tuple[bytes, float]] = {}
         self._buried: set[str] = set()
         self._rival = "another process"
+        self._rival_since = ""
 
     @property
     def rival(self) -> str:
         """Who was in the way at the last try, for people."""
         return self._rival
+
+    @property
+    def rival_since(self) -> str:
+        """Since when, for people; empty where that isn't known."""
+        return self._rival_since
 
     def take(self) -> Claim | None:
         """The claim, renewed from now on by a thread until it is released; None where somebody else is in the way.
@@ -114,7 +146,8 @@ class Contender:
         if self._others(""):
             return None
         owner = uuid.uuid4().hex
-        notice = _Notice(self._key, owner, Process.this(), is_holder=False, beat=0)
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        notice = _Notice(self._key, owner, Process.this(), is_holder=False, beat=0, since=since)
         document = f"{self._prefix}{owner}.json"
         put = _awake()
         self._objects.put(document, _encode(notice))
@@ -162,6 +195,7 @@ class Contender:
                 continue
             living.append(notice)
             self._rival = notice.shown if notice is not None else "another process"
+            self._rival_since = notice.since if notice is not None else ""
         return living
 
     def _is_dead(self, key: str, content: bytes, notice: _Notice | None) -> bool:
@@ -182,7 +216,7 @@ class Claim:
     Safe to share between threads of the process that took it.
     """
 
-    objects: Objects
+    objects: Documents
     """The cache."""
     document: str
     """Key of what the others see of it."""
@@ -259,7 +293,7 @@ class Claim:
 
     def _announce(self) -> None:
         moment = _awake()
-        self.notice = _Notice(self.notice.key, self.notice.owner, self.notice.process, True, self.notice.beat + 1)
+        self.notice = replace(self.notice, is_holder=True, beat=self.notice.beat + 1)
         self.objects.put(self.document, _encode(self.notice))
         self._alive = moment
 
@@ -294,43 +328,75 @@ def _awake() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def bury(objects: Objects) -> None:
+def graves(objects: Documents) -> list[str]:
+    """Documents of processes that have ended on this host. Reads every document. Raises StorageError."""
+    notices = ((key, _decode(objects.get(key) or b"")) for key in objects.keys(_FOLDER))
+    return [key for key, notice in notices if notice is not None and notice.process.has_ended()]
+
+
+def bury(objects: Documents) -> None:
     """Remove the documents of processes that have ended on this host, whatever they held in the cache ``objects``.
 
     Whoever contends for a key does so for that key; of what is complete nobody contends for any more. Reads every
     document. Raises StorageError.
     """
-    for key in objects.keys(_FOLDER):
-        notice = _decode(objects.get(key) or b"")
-        if notice is not None and notice.process.has_ended():
-            objects.delete(key)
+    for key in graves(objects):
+        objects.delete(key)
 
 
 @contextmanager
-def held(objects: Objects, key: str, *, tell: Tell, max_wait: float, timing: Timing | None = None) -> Iterator[Claim]:
+def held(
+    objects: Documents,
+    key: str,
+    *,
+    tell: Tell,
+    max_wait: float,
+    timing: Timing | None = None,
+    quiet: float = 0.0,
+    refuse: Callable[[str], Exception] = PreloadError,
+) -> Iterator[Claim]:
     """Hold ``key`` of the cache ``objects``; wait for it where another one has it, telling so now and then.
 
-    Raises PreloadError where that takes longer than ``max_wait`` seconds, and StorageError.
+    Tells nothing for the first ``quiet`` seconds. Raises what ``refuse`` makes of a message where that takes longer
+    than ``max_wait`` seconds, and StorageError.
     """
-    with _wait(Contender(objects, key, timing), key, tell, max_wait, (timing or Timing()).poll) as claim:
+    waiting = _Waiting(Contender(objects, key, timing), key, tell, max_wait, (timing or Timing()).poll, quiet, refuse)
+    with waiting.claim() as claim:
         yield claim
 
 
-def _wait(contender: Contender, key: str, tell: Tell, max_wait: float, longest: float) -> Claim:
-    started = time.monotonic()
-    told = -_TOLD_EVERY
-    pause = min(_FIRST_POLL, longest)
-    while (claim := contender.take()) is None:
-        waited = time.monotonic() - started
-        if waited >= max_wait:
-            raise PreloadError(
-                f"{contender.rival} has been busy with {key!r} for the {waited:.0f} s that this run may wait: wait for "
-                "its end, or end it, and run again"
-            )
-        if waited - told >= _TOLD_EVERY:
-            told = waited
-            tell(f"{key}: {contender.rival} is busy with it; waiting for its end")
-        # Not all of them at the same moments.
-        time.sleep(min(pause, max_wait - waited) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret depends on it
-        pause = min(2 * pause, longest)
-    return claim
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """See :func:`held`; ``poll``: the longest time between two looks, in seconds."""
+
+    contender: Contender
+    key: str
+    tell: Tell
+    max_wait: float
+    poll: float
+    quiet: float
+    refuse: Callable[[str], Exception]
+
+    def claim(self) -> Claim:
+        started = time.monotonic()
+        told = self.quiet - _TOLD_EVERY
+        pause = min(_FIRST_POLL, self.poll)
+        while (claim := self.contender.take()) is None:
+            waited = time.monotonic() - started
+            if waited >= self.max_wait:
+                raise self.refuse(
+                    f"{self.contender.rival} has been busy with {self.key!r}{self._since} for the {waited:.0f} s that "
+                    "this run may wait: wait for its end, or end it, and run again"
+                )
+            if waited - told >= _TOLD_EVERY:
+                told = waited
+                self.tell(f"{self.key}: {self.contender.rival} is busy with it{self._since}; waiting for its end")
+            # Not all of them at the same moments.
+            time.sleep(min(pause, self.max_wait - waited) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret depends on it
+            pause = min(2 * pause, self.poll)
+        return claim
+
+    @property
+    def _since(self) -> str:
+        since = self.contender.rival_since
+        return f" (since {since})" if since else ""

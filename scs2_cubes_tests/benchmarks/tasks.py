@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from scs2_cubes.core.grid import Grid, Region
+from scs2_cubes.core.grid import Grid, Region, partitions_of
 from scs2_cubes.core.specification import DatasetSpec, StorageSpec, StoreSpec
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition
 from scs2_cubes.pipeline.plan import CubePlan
@@ -17,6 +17,8 @@ __all__ = ["Extent", "Task", "extent_of", "plan_of", "planned_partitions", "smal
 #: The case's region (west, south, east, north), and where larger and smaller ones are anchored.
 _LANDES = (3401404.0, 2346797.0, 3556068.0, 2539337.0)
 _ANCHOR = (3201404.0, 2146797.0)
+#: The region of ``configs/france.yml``.
+_FRANCE = (3200014.0, 2249987.0, 3950014.0, 2999987.0)
 _LAEA = "EPSG:3035"
 
 
@@ -37,19 +39,21 @@ class Extent:
 
 
 def extent_of(scale: str) -> Extent:
-    """``landes``, ``quick`` (one tile of 1024 within it), or a number of pixels: a square of that edge.
+    """``landes``, ``france``, ``quick`` (one tile of 1024 in ``landes``), or a number of pixels: a square of that edge.
 
     Raises ValueError for a scale that doesn't lie within all six sources.
     """
     west, south, _, _ = _LANDES
     if scale == "landes":
         return Extent("landes", _LANDES, 2048)
+    if scale == "france":
+        return Extent("france", _FRANCE, 2048)
     if scale == "quick":
         west, south = west + 60_000, south + 60_000
         return Extent("quick", (west, south, west + 30 * 1024, south + 30 * 1024), 1024)
     edge = int(scale)
     if not 1 <= edge <= 25_000:
-        raise ValueError(f"--scale {scale}: use landes, or 1 to 25000 pixels, which all six sources cover")
+        raise ValueError(f"--scale {scale}: use landes, france, or 1 to 25000 pixels, which all six sources cover")
     west, south = _ANCHOR
     return Extent(f"{edge}x{edge}", (west, south, west + 30 * edge, south + 30 * edge), 2048)
 
@@ -76,10 +80,24 @@ class Task:
     """Threads to use."""
     wraps_window: bool
     """True: a contender that wraps the whole store in a Dask array gets the window and its surroundings only."""
+    partition: str | None = None
+    """Key of the one partition that is made, of ours alone; None: all of the target."""
 
     @property
     def layout(self) -> SourceLayout:
         return LAYOUTS[self.cube]
+
+    @property
+    def made_grid(self) -> Grid:
+        """What of the target is made: pixels of 30 m in EPSG:3035. Raises KeyError for an unknown partition."""
+        grid = self.extent.grid
+        if self.partition is None:
+            return grid
+        found = {part.key: part.window for part in partitions_of(Region(self.extent.name, grid))}
+        window = found[self.partition]
+        west, south = grid.west + 30 * window.col_start, grid.south + 30 * (grid.ny - window.row_stop)
+        bbox = (west, south, west + 30 * window.width, south + 30 * window.height)
+        return Grid.from_bbox(bbox, _LAEA, 30, self.extent.tile)
 
     @property
     def dataset(self) -> DatasetSpec:
@@ -118,11 +136,11 @@ class Task:
 
 def small_task(task: Task, url: str, output: str) -> Task:
     """The same task on 96 x 96 pixels in the middle: compiles, connects and imports what the real one needs."""
-    west, south, east, north = task.extent.bbox
+    west, south, east, north = task.made_grid.bbox if task.partition else task.extent.bbox
     # Whole pixels from the anchor, so that both lie on the source alike: with another shift pixels might be copied.
     x, y = west + (east - west) / 2 // 30 * 30, south + (north - south) / 2 // 30 * 30
     extent = Extent("warm-up", (x, y, x + 30 * 96, y + 30 * 96), 96)
-    return replace(task, url=url, output=output, reference=None, extent=extent, wraps_window=True)
+    return replace(task, url=url, output=output, reference=None, extent=extent, wraps_window=True, partition=None)
 
 
 def plan_of(task: Task) -> CubePlan:
@@ -131,6 +149,7 @@ def plan_of(task: Task) -> CubePlan:
 
 
 def planned_partitions(task: Task, dataset: DatasetSpec) -> list[PlannedPartition]:
-    """Every partition of ``dataset``'s cube, planned from what the source says now. Reads metadata."""
+    """The partitions of ``dataset``'s cube that are made, planned from what the source says now. Reads metadata."""
     native = describe_source(dataset)
-    return [plan_partition(dataset, task.storage, native, key) for key in dataset.partition_keys]
+    keys = dataset.partition_keys if task.partition is None else (task.partition,)
+    return [plan_partition(dataset, task.storage, native, key) for key in keys]

@@ -112,7 +112,7 @@ def test_a_task_for_each_output_chunk_that_shares_no_source_chunk(cube: str, mak
 
 
 @pytest.mark.parametrize("cube", CUBES)
-@pytest.mark.parametrize(("scale", "limit"), [("landes", 1), ("25000", 10)])
+@pytest.mark.parametrize(("scale", "limit"), [("landes", 1), ("france", 10)])
 def test_the_graph_is_small_whatever_the_area(cube: str, scale: str, limit: int, make_task: MakeTask) -> None:
     partitions = _partitions(make_task("ours", cube, extent_of(scale)))
     assert sum(graph_size([planned]).n_bytes for planned in partitions) <= limit * MEBIBYTE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
+from scs2_cubes.config import load_case
 from scs2_cubes.core.grid import Window
 from scs2_cubes.core.methods import Method
 from scs2_cubes_tests.benchmarks.conftest import EXTENT, MakeTask, session_of
@@ -22,9 +24,10 @@ from scs2_cubes_tests.benchmarks.fields import noise
 from scs2_cubes_tests.benchmarks.layouts import LAYOUTS
 from scs2_cubes_tests.benchmarks.results import Sample, Verdict, summarise
 from scs2_cubes_tests.benchmarks.server import FileServer
-from scs2_cubes_tests.benchmarks.tasks import Task, extent_of, plan_of
+from scs2_cubes_tests.benchmarks.tasks import Task, extent_of, plan_of, planned_partitions, small_task
 from scs2_cubes_tests.benchmarks.worker import Measurement
 from scs2_cubes_tests.core import oracles
+from scs2_cubes_tests.docs.cases import CONFIGS
 
 # Source clients leave their connections to the garbage collector.
 pytestmark = [
@@ -137,6 +140,27 @@ def test_the_limit_reads_the_same_chunks_and_writes_the_same_pixels(
 def test_a_task_survives_its_way_to_a_process() -> None:
     task = Task("ours", "efda", "http://127.0.0.1:1/s", "out", None, EXTENT, 5, 2, wraps_window=False)
     assert Task.from_json(task.to_json()) == task
+
+
+def test_france_is_the_configurations() -> None:
+    (region,) = load_case(CONFIGS / "france.yml", environ={}).regions
+    assert extent_of("france").name == region.name
+    assert extent_of("france").grid == region.grid
+
+
+def test_one_partition_is_made_where_it_lies(make_task: MakeTask) -> None:
+    task = replace(make_task("ours", "efda", extent_of("france")), partition="france-y01x02")
+    (planned,) = planned_partitions(task, task.dataset)
+    assert planned.partition.key == "france-y01x02"
+    assert planned.plan.region.grid == extent_of("france").grid
+    # The second row of blocks of 8192 from the north, the third from the west.
+    west, north = 3200014.0 + 2 * 8192 * 30, 2999987.0 - 8192 * 30
+    grid = task.made_grid
+    assert grid.bbox == (west, north - 8192 * 30, west + 8192 * 30, north)
+    assert sorted(tile.window.shape for tile in grid.tiles()) == [(2048, 2048)] * 16
+    # Compiling happens where there are pixels.
+    small = small_task(task, task.url, task.output).extent.bbox
+    assert (small[0] - west, north - small[3]) == (4096 * 30, (4096 - 96) * 30)
 
 
 def test_a_scale_that_the_sources_do_not_cover_is_refused() -> None:

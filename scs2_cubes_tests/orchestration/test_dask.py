@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
 from distributed import LocalCluster
 
+from scs2_cubes.config import load_case
+from scs2_cubes.core.specification import DaskSpec
+from scs2_cubes.orchestration.build import build_definitions
+from scs2_cubes.orchestration.executors import EVERYTHING_ON_DASK
 from scs2_cubes.orchestration.resources import DaskResource
 from scs2_cubes.pipeline import cluster
+from scs2_cubes.pipeline.compute import ThreadCompute
+from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
 from scs2_cubes_tests.end_to_end.trial import Tree, Trial
 from scs2_cubes_tests.orchestration.sites import GENUS_KEY, events, materialize, with_sites
+from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses
 
 
 def make(trial: Trial, dask: dict[str, Any]) -> tuple[dg.ExecuteInProcessResult, Tree]:
@@ -88,3 +96,81 @@ def test_nothing_is_started_where_all_is_current(trial: Trial) -> None:
     # Whoever materializes by hand wants it checked; whoever runs what is due wants nothing here.
     trial.data["dask"] = {"mode": "address", "address": "tcp://127.0.0.1:1"}
     assert trial.run().code == 0
+
+
+def test_address_from_the_environment(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.data["dask"] = {"mode": "address", "address": "${DASK_SCHEDULER_ADDRESS}"}
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://scheduler:8786")
+    resource = DaskResource.of(trial.case())
+    assert resource.address == "tcp://scheduler:8786"
+    # What workers elsewhere would have to see.
+    assert resource.folders == [str(trial.root)]
+
+
+def test_what_lies_on_s3_is_no_folder(trial: Trial) -> None:
+    case = trial.case()
+    assert DaskResource.of(replace(case, storage=replace(case.storage, root="s3://bucket/cubes"))).folders == []
+
+
+def test_a_step_on_a_worker_computes_by_its_own_threads(scheduler: str) -> None:
+    """Otherwise it would wait for tasks on the very worker that it occupies."""
+
+    def step() -> int:
+        with DaskResource(mode="address", address="tcp://127.0.0.1:1").connect() as compute:
+            assert isinstance(compute, ThreadCompute)
+            return compute.n_threads
+
+    with cluster.open_cluster(DaskSpec("address", scheduler), print) as running:
+        assert running.client.submit(step).result(timeout=60) == 2
+    with DaskResource(mode="address", address="tcp://127.0.0.1:1").connect() as compute:
+        assert not isinstance(compute, ThreadCompute)
+
+
+@pytest.mark.parametrize(
+    ("dask", "other_grid", "there"),
+    [
+        (DaskSpec("address", "tcp://s:1"), False, True),
+        (DaskSpec(), False, False),
+        (DaskSpec("address", "tcp://s:1"), True, False),
+    ],
+)
+def test_where_the_job_is_there(trial: Trial, dask: DaskSpec, other_grid: bool, there: bool) -> None:
+    case = replace(trial.case(), dask=dask)
+    if other_grid:
+        first, second = case.datasets
+        case = replace(case, datasets=(first, replace(second, regions=())))
+    definitions = build_definitions(case)
+    assert bool(definitions.jobs) is there
+    if there:
+        job = definitions.resolve_job_def(EVERYTHING_ON_DASK)
+        assert job.partitions_def is not None
+        assert job.partitions_def.get_partition_keys() == ["demo"]
+        made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+        assert {"gami", "forestpaths_genus"} < made
+        assert len(made) == 4
+
+
+def everything() -> dg.JobDefinition:
+    """The job of the configuration that ``SCS2_CONFIG`` names, here and on the workers."""
+    return build_definitions(load_case()).resolve_job_def(EVERYTHING_ON_DASK)
+
+
+def test_steps_as_tasks_of_a_cluster(trial: Trial, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trial.folder / "dask"
+    folder.mkdir()
+    processes = DaskProcesses(folder)
+    processes.start_scheduler()
+    try:
+        trial.data["dask"] = {"mode": "address", "address": processes.address}
+        settings = {"SCS2_CONFIG": str(trial.write()), "DAGSTER_HOME": str(trial.home)}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        processes.start_worker(extra=settings)
+        with (
+            trial.instance() as instance,
+            dg.execute_job(dg.reconstructable(everything), instance, tags={"dagster/partition": "demo"}) as result,
+        ):
+            assert result.success
+        assert trial.tree() == undisturbed.tree
+    finally:
+        processes.stop()

@@ -6,28 +6,32 @@ import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import dask
 import dask.order
 import pytest
 
-from scs2_cubes.core.grid import Grid, Lattice, Region
+from scs2_cubes.config import load_case
+from scs2_cubes.core.grid import Grid, Lattice, Region, Window, partitions_of
 from scs2_cubes.core.native import Location, NativeArray, NativeDataset
-from scs2_cubes.core.specification import DaskSpec, StorageSpec
+from scs2_cubes.core.specification import Case, DaskSpec, StorageSpec
 from scs2_cubes.demo.faults import Fault, GarbledBody, Status
 from scs2_cubes.errors import ConfigurationError, TileError
 from scs2_cubes.pipeline.compute import Compute, ThreadCompute, open_compute
 from scs2_cubes.pipeline.graph import build_graph
 from scs2_cubes.pipeline.plan import CubePlan, make_plan
 from scs2_cubes.storage import open_cube_store
+from scs2_cubes_tests.docs.cases import CONFIGS
 from scs2_cubes_tests.pipeline.worlds import AGE, World, age_world, dataset, genus_world, write_genus
 from scs2_cubes_tests.sources.worlds import served
 
 MIB = 2**20
 LANDES = Grid.from_bbox([3401404, 2346797, 3556068, 2539337], "EPSG:3035", 30, 2048)
-FRANCE = Grid.from_bbox([3_200_000, 2_250_000, 3_950_000, 3_000_000], "EPSG:3035", 30, 1024)
+FRANCE = Grid.from_bbox([3200014, 2249987, 3950014, 2999987], "EPSG:3035", 30, 2048)
+#: The same with tiles that are four times as many.
+FINE_FRANCE = Grid.from_bbox([3200014, 2249987, 3950014, 2999987], "EPSG:3035", 30, 1024)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,15 @@ def planned(grid: Grid, years: int) -> CubePlan:
 class TestSize:
     @pytest.mark.parametrize(
         ("grid", "years", "limit"),
-        [(LANDES, 2, MIB), (LANDES, 39, MIB), (FRANCE, 2, 10 * MIB), (FRANCE, 39, 10 * MIB)],
-        ids=["landes", "landes, 39 years", "25000 x 25000", "25000 x 25000, 39 years"],
+        [
+            (LANDES, 2, MIB),
+            (LANDES, 39, MIB),
+            (FRANCE, 2, 10 * MIB),
+            (FRANCE, 39, 10 * MIB),
+            (FINE_FRANCE, 2, 10 * MIB),
+            (FINE_FRANCE, 39, 10 * MIB),
+        ],
+        ids=["landes", "landes, 39 years", "france", "france, 39 years", "small tiles", "small tiles, 39 years"],
     )
     def test_it_holds_plans_and_not_pixels(self, grid: Grid, years: int, limit: int, tmp_path: Path) -> None:
         plan = planned(grid, years)
@@ -84,8 +95,48 @@ class TestSize:
         assert len(pickle.dumps(dict(graph.tasks))) <= limit
         assert not any(tmp_path.iterdir())
 
-    def test_france_is_as_large_as_it_says(self) -> None:
-        assert FRANCE.shape == (25_000, 25_000)
+
+class TestFrance:
+    """``configs/france.yml``: the case on a country."""
+
+    @pytest.fixture
+    def france(self) -> Case:
+        return load_case(CONFIGS / "france.yml", environ={})
+
+    def test_it_is_as_large_as_it_says(self, france: Case) -> None:
+        (region,) = france.regions
+        assert region.grid == FRANCE
+        assert region.grid.shape == (25_000, 25_000)
+        (landes,) = load_case(CONFIGS / "scs2.yml", environ={}).regions
+        shift = (region.grid.west - landes.grid.west, region.grid.south - landes.grid.south)
+        assert (shift[0] % 30, shift[1] % 30) == (0, 0)
+
+    def test_it_has_sixteen_partitions_that_are_all_of_it(self, france: Case) -> None:
+        keys = tuple(f"france-y{row:02d}x{col:02d}" for row in range(4) for col in range(4))
+        assert {dataset.partition_keys for dataset in france.datasets} == {keys}
+        (region,) = france.regions
+        # Three blocks of four tiles, and the pixels that are left.
+        edges = [(start, min(start + 4 * 2048, 25_000)) for start in range(0, 25_000, 4 * 2048)]
+        parts = {part.key: part.window for part in partitions_of(region)}
+        assert parts == {
+            f"france-y{row:02d}x{col:02d}": Window(*rows, *cols)
+            for row, rows in enumerate(edges)
+            for col, cols in enumerate(edges)
+        }
+
+    def test_but_for_region_and_folder_it_is_the_case(self, france: Case) -> None:
+        case = load_case(CONFIGS / "scs2.yml", environ={})
+        # A list of one region, so that cubes lie apart from those of landes in the same storage.
+        assert all(dataset.region_folders for dataset in france.datasets)
+        anywhere, expected = (
+            [replace(dataset, regions=(), region_folders=False) for dataset in one.datasets] for one in (france, case)
+        )
+        assert anywhere == expected
+        assert len(france.datasets) == 6
+        assert not {dataset.identifier for dataset in france.datasets if dataset.time_range}
+        changed = {"name", "datasets", "regions"}
+        for field in fields(case):
+            assert field.name in changed or getattr(france, field.name) == getattr(case, field.name), field.name
 
 
 @pytest.mark.parametrize("seed", [0, 1])
