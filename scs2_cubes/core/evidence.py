@@ -6,10 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from scs2_cubes.core.checks import PlaneFacts, TileFacts
 from scs2_cubes.core.cube import TileRecord
 
-__all__ = ["CubeSight", "Evidence", "Found", "LayerRule"]
+__all__ = ["CubeSight", "Evidence", "Found", "LayerRule", "described"]
+
+
+def described(value: Any) -> str:
+    """An attribute's value as text: the same for what is written and for what formats make of it."""
+    return str(np.asarray(value).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class LayerRule:
     """False where the method gives values where the source has none."""
     at_most: bool = False
     """True where values may be lost on the way rightly, so that there may be less of them than in the source."""
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    """Attribute that says what its values mean → how it was written, as :func:`described` has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from scs2_cubes.core.checks import CHECKS, TileFacts, Verdict
 from scs2_cubes.core.comparison import compared, differing, lost_in_function, origin_of, unjudged_because
-from scs2_cubes.core.evidence import CubeSight, Evidence, Found, LayerRule
+from scs2_cubes.core.evidence import CubeSight, Evidence, Found, LayerRule, described
 
 __all__ = ["judge", "unjudged"]
 
@@ -208,7 +208,7 @@ def _valid_share(found: Found) -> Verdict:
         for one in differing(found, layer, tile)[:1]:
             place = f"{layer.name} in {tile}{_at(found, one.step)}"
             stored, expected = one.stored / one.size, one.expected / one.size
-            text = f"{place}: {stored:.4f} of the pixels, {expected:.4f} {origin_of(found, layer)}"
+            text = f"{place}: {stored:.4f} of the sampled pixels, {expected:.4f} {origin_of(found, layer)}"
             wrong.setdefault(tile, text)
     if wrong:
         what = f"{len(wrong)} tiles don't have values where they should: {_listed(wrong)}"
@@ -227,7 +227,7 @@ def _described_share(found: Found, layer: LayerRule) -> str:
     size = sum(one.size for one in counts)
     stored, expected = sum(one.stored for one in counts) / size, sum(one.expected for one in counts) / size
     words = f"at most as {origin_of(found, layer)}" if layer.at_most else f"as {origin_of(found, layer)}"
-    return f"{layer.name}: {stored:.4f} of the pixels, {words} ({expected:.4f})"
+    return f"{layer.name}: {stored:.4f} of the sampled pixels, {words} ({expected:.4f})"
 
 
 def _no_empty_tiles(found: Found) -> Verdict:
@@ -298,9 +298,12 @@ def _description(found: Found) -> Verdict:
         missing.append("license")
     if not sight.attrs.keys() & {"references", "citation"}:
         missing.append("references or citation")
-    if missing:
-        text = f"the attributes lack {', '.join(missing)}. Describe the product, or if it is described, retire the cube"
-        return _failed("description", f"{text} and run again")
+    others = [text for layer in found.evidence.layers for text in _other_texts(layer, sight)]
+    if missing or others:
+        parts = [f"the attributes lack {', '.join(missing)}"] if missing else []
+        parts += [f"the attributes say otherwise: {'; '.join(others)}"] if others else []
+        text = f"{'. And '.join(parts)}. Describe the product, or if it is described, retire the cube and run again"
+        return _failed("description", text)
     return _passed(
         "description", f"{len(found.evidence.layers)} variables described; license: {sight.attrs['license']}"
     )
@@ -311,6 +314,16 @@ def _missing_texts(layer: LayerRule, sight: CubeSight) -> list[str]:
     if layer.is_categorical:
         return [name for name in ("flag_values", "flag_meanings") if layer.codes and name not in attrs]
     return [name for name in ("units",) if name not in attrs]
+
+
+def _other_texts(layer: LayerRule, sight: CubeSight) -> list[str]:
+    """What is described otherwise than it was written, one phrase each."""
+    there = sight.layers.get(layer.name, {})
+    return [
+        f"{name} of {layer.name} is {described(there[name])}, not {wanted}"
+        for name, wanted in layer.attrs.items()
+        if name in there and described(there[name]) != wanted
+    ]
 
 
 _JUDGES: Mapping[str, Callable[[Found], Verdict]] = MappingProxyType(

@@ -11,7 +11,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from scs2_cubes.core.cube import CubeSchema
-from scs2_cubes.core.evidence import CubeSight, Evidence, LayerRule
+from scs2_cubes.core.evidence import CubeSight, Evidence, LayerRule, described
 from scs2_cubes.core.facts import POINTWISE
 from scs2_cubes.core.grid import Partition, Window
 from scs2_cubes.core.methods import Method
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["evidence_of"]
+
+#: Attributes that say what values mean.
+_MEANINGS = ("units", "flag_values", "flag_meanings")
 
 
 def evidence_of(plan: CubePlan, partition: Partition, store: CubeStore) -> Evidence | tuple[str, str]:
@@ -56,7 +59,7 @@ def evidence_of(plan: CubePlan, partition: Partition, store: CubeStore) -> Evide
         data_version=plan.data_version,
         tiles=tuple(tile.key for tile in partition.tiles()),
         records=records,
-        layers=tuple(_rule(layer) for layer in plan.layers),
+        layers=tuple(_rule(layer, plan.schema) for layer in plan.layers),
         times=schema.times,
         n_steps=schema.n_steps,
         sight=sight,
@@ -71,8 +74,9 @@ def _own_schema(schema: CubeSchema, cube: xr.Dataset) -> CubeSchema:
     return replace(schema, times=times) if is_shorter else schema
 
 
-def _rule(layer: LayerPlan) -> LayerRule:
+def _rule(layer: LayerPlan, schema: CubeSchema) -> LayerRule:
     variable = layer.variable
+    attrs = schema.layer(variable.name).attrs
     return LayerRule(
         name=variable.name,
         is_categorical=variable.kind is Kind.CATEGORICAL,
@@ -83,6 +87,7 @@ def _rule(layer: LayerPlan) -> LayerRule:
         is_comparable=layer.method is not Method.COUNT,
         # A fill that is a value, too, turns some into none.
         at_most=not _is_safe(layer),
+        attrs={name: described(attrs[name]) for name in _MEANINGS if name in attrs},
     )
 
 

@@ -106,7 +106,8 @@ class Subject:
         """Write title and footer: dataset, variable, partition; source version, licence, citation."""
         attrs = self.plan.schema.attrs
         wide = sheet.width - 24
-        title = f"{attrs.get('title', self.plan.identifier)}: {self.quantity}"
+        # The variable first: titles of products are long, and are cut at their end.
+        title = f"{self.quantity}: {attrs.get('title', self.plan.identifier)}"
         sheet.text(12, 18, fitted(title, wide, 11), size=11, weight="bold")
         sheet.text(12, 37, fitted(f"{self.plan.identifier}, {self.frame.partition.key}", wide, 9), size=9)
         cited = attrs.get("citation") or attrs.get("references")

@@ -75,7 +75,8 @@ def test_by_how_much_pointwise_methods_may_be_off(step: int, off: int, *, passes
     assert found["valid_share"].passed is passes
     assert (
         passes
-        or f"height in y00x00 at {TIMES[step]}: {(500 + off) / 1000:.4f} of the pixels" in found["valid_share"].text
+        or f"height in y00x00 at {TIMES[step]}: {(500 + off) / 1000:.4f} of the sampled pixels"
+        in found["valid_share"].text
     )
 
 
@@ -128,7 +129,9 @@ class TestBehindAFunction:
     def test_what_it_leaves_out_is_not_missed(self) -> None:
         found = self.judged((plane(300), plane(200)), (300, 200))
         assert failed(found) == set()
-        assert found["valid_share"].text == ("height: 0.2500 of the pixels, as in what the function returned (0.2500)")
+        assert found["valid_share"].text == (
+            "height: 0.2500 of the sampled pixels, as in what the function returned (0.2500)"
+        )
         assert found["no_empty_tiles"].text == "height: 0 of 1 tiles are empty"
 
     @pytest.mark.parametrize("off", [8, -8])

@@ -162,7 +162,7 @@ class TestRight:
         assert found["as_recorded"].text == f"25 tiles hold {(values != 255).sum()} values, as recorded"
         assert found["legal_codes"].text == "genus: codes 0 … 7"
         # Tiles of 32 x 32 are their own sample.
-        assert found["valid_share"].text.startswith(f"genus: {(values != 255).mean():.4f} of the pixels")
+        assert found["valid_share"].text.startswith(f"genus: {(values != 255).mean():.4f} of the sampled pixels")
         assert "license: CC-BY-4.0" in found["description"].text
         assert all("\n" not in verdict.text for verdict in found.values())
 
@@ -285,7 +285,7 @@ class TestDamage:
         pixels(world, "forest_age")[1, 0:32, 0:32] = np.nan
         found = verdicts(world)
         assert failed(world) == {"as_recorded", "valid_share"}
-        assert "forest_age in y00x00 at 2020-01-01T00:00:00: 0.0000 of the pixels" in found["valid_share"].text
+        assert "forest_age in y00x00 at 2020-01-01T00:00:00: 0.0000 of the sampled pixels" in found["valid_share"].text
         assert found["as_recorded"].tiles == ("y00x00",)
 
     def test_an_emptied_chunk_with_a_record_that_says_so(self, copied: Callable[[str], World]) -> None:
@@ -401,6 +401,18 @@ class TestDamage:
         world = copied("age")
         change_document(world, "forest_age/.zattrs", lambda attrs: drop(attrs, "units"))
         assert "units of forest_age" in verdicts(world)["description"].text
+
+    def test_attributes_that_say_otherwise(self, copied: Callable[[str], World]) -> None:
+        world = copied("age")
+        change_document(world, "forest_age/.zattrs", lambda attrs: attrs.update(units="months"))
+        assert failed(world) == {"description"}
+        assert "units of forest_age is months, not years" in verdicts(world)["description"].text
+
+    def test_legend_that_says_otherwise(self, copied: Callable[[str], World]) -> None:
+        world = copied("genus")
+        change_document(world, "genus/.zattrs", lambda attrs: attrs.update(flag_values=attrs["flag_values"][:-1]))
+        assert failed(world) == {"description"}
+        assert "flag_values of genus is [0, 1" in verdicts(world)["description"].text
 
     def test_times_that_are_others(self, copied: Callable[[str], World], made: dict[str, World]) -> None:
         """The first step is another one than in the plan, by the coordinate's units."""

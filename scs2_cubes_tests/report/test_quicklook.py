@@ -321,7 +321,7 @@ class TestWords:
         draw_quicklook(classes, pictures.inspection(classes, [quadrants()]), Look((0,)), "genus")
         said = "\n".join(words)
         for part in (
-            "Some product: Dominant genus",
+            "Dominant genus: Some product",
             "here",
             classes.source_version[:20],
             "CC-BY-4.0",
