@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from distributed.cli.dask_worker import main as dask_worker
 
 from scs2_cubes.cli import commands
 from scs2_cubes.config import load_case
@@ -124,6 +125,8 @@ def test_options_in_the_text_exist(document: str) -> None:
     known = {name for command in LEAVES.values() for name in _options(command)}
     # The test runner's own.
     known |= set(re.findall(r"--[a-z]+", (CHECKOUT / "scs2_cubes_tests/run").read_text(encoding="utf-8")))
+    # Those of workers that users start by themselves.
+    known |= {name for parameter in dask_worker.params for name in parameter.opts}
     for span in code_spans(text):
         if span.startswith("--"):
             assert span.split()[0] in known
