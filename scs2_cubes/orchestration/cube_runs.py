@@ -107,6 +107,7 @@ class CubeRun:
         report = materialize_partition(plan, partition, store, self.compute, listener, fetched, claim)
         self.context.log.info(f"{self._name(key)}: {report.made} tiles made, {report.kept} kept")
         look, inspection = self._inspect(planned)
+        note_summary(store, plan, inspection, region_partitions(self.dataset, partition))
         self._report(planned, report, look, inspection)
         if any(verdict.blocks for verdict in inspection.verdicts):
             if self._is_remade(planned):
@@ -157,7 +158,6 @@ class CubeRun:
 
         try:
             keys = region_partitions(self.dataset, planned.partition)
-            note_summary(planned.store, planned.plan, inspection, keys)
             version = inspection.data_version
             region = region_summary(planned.store, keys, version)
             scales = region_scales(planned.store, keys, version)

@@ -74,7 +74,7 @@ def content_version(location: Location) -> str:
     store = open_store(location)
     key, document = _root_document(store, location)
     _require_metadata(key, document, location)
-    return _fingerprint(document if _is_consolidated(key, document) else _documents(store, location, key, document))
+    return _version(store, location, key, document)
 
 
 def describe_group(
@@ -118,7 +118,7 @@ def _describe(location: Location, href: str, version: str | None, provenance: Ma
         lattice=lattice,
         y_dim=y_dim,
         x_dim=x_dim,
-        version=content_version(location) if version is None else version,
+        version=_version(store, location, key, document) if version is None else version,
         time_dim=time_dim,
         times=times,
         coordinates=tuple(_native_coordinates(arrays, gridded.keys() | {y_dim, x_dim})),
@@ -232,6 +232,11 @@ def _root_document(store: RetryingStore, location: Location) -> tuple[str, bytes
         if document is not None:
             return key, document.to_bytes()
     raise SourceFormatError("there is no Zarr group: none of " + ", ".join(METADATA_KEYS), url=location.url)
+
+
+def _version(store: RetryingStore, location: Location, key: str, document: bytes) -> str:
+    """Fingerprint of the root ``document``, and where it doesn't tell everything of the arrays' documents as well."""
+    return _fingerprint(document if _is_consolidated(key, document) else _documents(store, location, key, document))
 
 
 def _is_consolidated(key: str, document: bytes) -> bool:

@@ -50,7 +50,7 @@ CASES = [
     ("datasets.0.store", "eoforst_stac", "datasets[0].store: no data store 'eoforst_stac'; did you mean 'eoforest_stac'?"),
     ("datasets.0.store", "storage", "datasets[0].store: reading from the store 'storage' isn't supported yet"),
     # Values that can't be.
-    ("data_stores.1.store_id", "stak", "data_stores[1].store_id: 'stak' isn't one of the values that are possible here; did you mean 'stac'? Known: cciodp, clms, file, s3, stac, zenodo"),
+    ("data_stores.1.store_id", "stak", "data_stores[1].store_id: 'stak' isn't one of the values that are possible here; did you mean 'stac'?"),
     ("datasets.0.format_id", "zar", "datasets[0].format_id: 'zar' isn't one of the values that are possible here; did you mean 'zarr'? Known: levels, netcdf, zarr"),
     ("datasets.0.zarr_format", 4, "datasets[0].zarr_format: 4 isn't one of the values that are possible here; known: 2, 3"),
     ("dask.mode", "adress", "dask.mode: 'adress' isn't one of the values that are possible here; did you mean 'address'? Known: address, local, threads"),

@@ -106,6 +106,7 @@ def test_a_worker_over_its_memory_limit(tmp_path: Path) -> None:
     assert "y02x02" not in world.store.records()
 
 
+@pytest.mark.full  # how soon a worker notices its own memory depends on what else the machine does
 def test_workers_that_are_paused(tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_PATIENCE", 3.0)
     processes.start_worker("800MB")

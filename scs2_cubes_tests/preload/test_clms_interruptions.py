@@ -195,7 +195,7 @@ class TestAtOnce:
         assert house.orders == 1
         assert sorted(report.is_fresh for report in reports) == [False, False, True]
         assert len({report.version for report in reports}) == 1
-        assert "is busy with it; waiting for its end" in house.text
+        assert "is busy with it (since " in house.text
         assert house.is_tidy()
 
     def test_processes(self, house: House) -> None:

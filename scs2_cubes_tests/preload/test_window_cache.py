@@ -206,7 +206,7 @@ class TestRoom:
 
     def test_too_much_is_refused_before_anything_is_dropped(self, place: StorageSpec, shelves: list[str]) -> None:
         cache = WindowCache.open(place)
-        with pytest.raises(PreloadError, match=r"up to 0\.0 GB.*cache_size"):
+        with pytest.raises(PreloadError, match=r"up to 528 B.*cache_size of the store of at least 528"):
             cache.make_room(200, frozenset(shelves[2:]), 250)
         assert self.left(place) == [0, 1, 2, 3]
 

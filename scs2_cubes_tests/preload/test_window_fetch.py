@@ -245,15 +245,15 @@ class TestWaiting:
             tally = fetching.result(timeout=20)
         assert len(portal.asked) == 5
         assert (tally.layers_done, tally.requests) == (6, 5)
-        assert any("5/6 steps" in line and "waiting for what process" in line for line in told)
-        assert told[-1].startswith("6/6 steps, 0.0 of 0.0 MB")
+        assert any("5/6 fields" in line and "waiting for what process" in line for line in told)
+        assert told[-1].startswith("6/6 fields, 0.0 of 0.0 MB")
         assert_held(place, window)
 
     def test_progress_while_a_reply_takes_its_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(window_fetch, "_TOLD_EVERY", 0.05)
         told: list[str] = []
         fetch(StorageSpec(str(tmp_path)), Portal(delay=0.4), Window(0, 8, 0, 8), told.append)
-        assert told[0].startswith("0/6 steps, 0.0 of 0.0 MB")
+        assert told[0].startswith("0/6 fields, 0.0 of 0.0 MB")
         assert "left" not in told[0]
         # Neither silence nor a line at every turn of a loop.
         assert 5 < len(told) < 40
@@ -263,15 +263,15 @@ def test_progress_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     tally = Tally(20, 600_000_000, started=100.0)
-    assert tally.text() == "0/20 steps, 0.0 of 600.0 MB, 0.00 MB/s"
+    assert tally.text() == "0/20 fields, 0.0 of 600.0 MB, 0.00 MB/s"
     tally.add_reply(30_000_000)
     tally.add_reply(30_000_000)
     tally.add_layer(0)
     now[0] = 110.0
-    assert tally.text() == "1/20 steps, 60.0 of 600.0 MB, 6.00 MB/s, about 90 s left"
+    assert tally.text() == "1/20 fields, 60.0 of 600.0 MB, 6.00 MB/s, about 90 s left"
     # Another run has fetched half of what is left.
     tally.add_layer(270_000_000)
-    assert tally.text() == "2/20 steps, 60.0 of 330.0 MB, 6.00 MB/s, about 45 s left"
+    assert tally.text() == "2/20 fields, 60.0 of 330.0 MB, 6.00 MB/s, about 45 s left"
 
 
 def test_nothing_missing_is_nothing_to_do(place: StorageSpec) -> None:
