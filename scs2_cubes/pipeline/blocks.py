@@ -224,6 +224,11 @@ class Memory(Generic[K, V]):
         with self._lock:
             return key in self._held or key in self._running
 
+    def holds(self, key: K) -> bool:
+        """Whether it is held; not, where it is only being loaded."""
+        with self._lock:
+            return key in self._held
+
     def get(self, key: K, load: Callable[[], V], *, keep: bool) -> V:
         """What is held as ``key``, or what ``load`` returns. What ``load`` raises reaches everyone who waits for it."""
         with self._lock:

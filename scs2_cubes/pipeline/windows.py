@@ -206,7 +206,7 @@ class WindowReader:
         for one in wanted:
             # What is held needs no bytes.
             indices = [] if one.key in self.blocks else chunks_of_block(self.plan.native, array, one.key)
-            answers = [(index, pool.apply_async(self._fetch, (array, index, one.others > 0))) for index in indices]
+            answers = [(index, pool.apply_async(self._fetch_ahead, (array, index, one))) for index in indices]
             waiting.append((one, answers))
             pending += len(answers)
             while pending > ahead and waiting:
@@ -219,14 +219,32 @@ class WindowReader:
         if not answers:
             # It was held when the others were asked for.
             for index in chunks_of_block(self.plan.native, array, one.key):
-                yield index, self._pixels(array, index, self._fetch(array, index, one.others > 0))
+                yield index, self._pixels(array, index, self._fetch(array, index, one))
         for index, answer in answers:
-            yield index, self._pixels(array, index, answer.get())
+            try:
+                chunk = answer.get()
+            except _BlockHeldError:
+                # It was, but has been pushed out since.
+                chunk = self._fetch(array, index, one)
+            yield index, self._pixels(array, index, chunk)
 
-    def _fetch(self, array: NativeArray, index: tuple[int, ...], shared: bool) -> StoredChunk:
+    def _fetch(self, array: NativeArray, index: tuple[int, ...], one: _Wanted) -> StoredChunk:
         return self.stored.get(
-            (array.name, index), lambda: StoredChunk(self.reader.fetch_chunk(array, index)), keep=shared
+            (array.name, index), lambda: StoredChunk(self.reader.fetch_chunk(array, index)), keep=one.others > 0
         )
+
+    def _fetch_ahead(self, array: NativeArray, index: tuple[int, ...], one: _Wanted) -> StoredChunk:
+        """Raises _BlockHeldError where another thread has made the block, and dropped its bytes, since this was asked.
+
+        Looked at once the bytes are known to be missing: earlier, the other thread might still be about to drop them.
+        """
+
+        def load() -> StoredChunk:
+            if self.blocks.holds(one.key):
+                raise _BlockHeldError
+            return StoredChunk(self.reader.fetch_chunk(array, index))
+
+        return self.stored.get((array.name, index), load, keep=one.others > 0)
 
     def _pixels(self, array: NativeArray, index: tuple[int, ...], chunk: StoredChunk) -> npt.NDArray[Any] | None:
         return None if chunk.encoded is None else self.reader.decode_chunk(array, index, chunk.encoded)
@@ -259,6 +277,10 @@ class WindowReader:
             if (row, col) != (tile.row, tile.col)
         ]
         return [window for window in windows if window is not None]
+
+
+class _BlockHeldError(Exception):
+    """A chunk's bytes aren't needed: its block is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from itertools import product
+from itertools import permutations, product
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scs2_cubes.core.grid import Grid, Lattice, Region, Window
+from scs2_cubes.core.grid import Grid, Lattice, Region, Tile, Window
 from scs2_cubes.core.native import Location, NativeArray, NativeDataset
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.pipeline import windows
 from scs2_cubes.pipeline.blocks import Block, BlockKey, Memory, chunks_of_block, make_block
 from scs2_cubes.pipeline.compute import ThreadCompute
-from scs2_cubes.pipeline.plan import make_plan
+from scs2_cubes.pipeline.plan import blocks_of, make_plan
 from scs2_cubes_tests.pipeline.worlds import (
     GENUS,
     GENUS_RASTER,
@@ -279,6 +280,49 @@ class TestReads:
         (reader,) = readers
         assert reader.reads
         assert {chunk for chunk, reads in reader.reads.items() if reads > 1} == set()
+
+    def test_bytes_asked_for_ahead_of_a_block_that_another_thread_makes_first(
+        self, tmp_path: Path, readers: list[CountingReader], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The late one is slow to ask; when its turn comes, the other one has made the block and dropped the bytes."""
+        made, answering = age_world(tmp_path), threading.Event()
+
+        def pool(size: int) -> ThreadPool:
+            is_late = threading.current_thread().name == "late"
+            return ThreadPool(size, answering.wait if is_late else None)
+
+        monkeypatch.setattr(windows, "ThreadPool", pool)
+        plan, grid = made.plan, made.plan.region.grid
+        reader = windows.WindowReader.over(plan, CountingReader.open(plan.native.location))
+        (job, *_) = plan.jobs()
+        assert job.array is not None
+        array, layers = plan.native.array(job.array), plan.layers_of(job.array)
+
+        def places(tile: Tile) -> list[tuple[int, int]]:
+            window = plan.tile_window(tile)
+            return [] if window is None else [place for place, _ in blocks_of(plan.native, array, window)]
+
+        def read(tile: Tile) -> None:
+            window = plan.tile_window(tile)
+            assert window is not None
+            reader.aggregated(tile, job, window, layers)
+
+        late, early = next(
+            (one, other)
+            for one, other in permutations(grid.tiles(), 2)
+            if set(places(one)) & set(places(other)) and places(one)[0] not in places(other)
+        )
+        thread = threading.Thread(target=read, args=(late,), name="late")
+        thread.start()
+        steps = tuple(plan.source_steps[step] for step in job.steps) if plan.native.time_dim in array.dims else (0,)
+        while BlockKey(array.name, steps, places(late)[0]) not in reader.blocks:
+            time.sleep(0.01)
+        read(early)
+        answering.set()
+        thread.join()
+        counted = reader.reader
+        assert isinstance(counted, CountingReader)
+        assert set(counted.reads.values()) == {1}
 
     @pytest.mark.parametrize("stored", [windows.STORED_BYTES, 0])
     def test_bytes_are_kept_where_pixels_are_pushed_out(
