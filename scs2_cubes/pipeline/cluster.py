@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Result = TypeVar("Result")
 _CONNECT_SECONDS = 20
 #: Seconds for which a small result is waited for before the workers are looked at.
 _GATHER_SECONDS = 10
+#: Seconds within which a scheduler tells of all tasks that it gives up with one worker.
+_TOGETHER_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ class ClusterCompute:
             for future in _as_finished(futures, watch):
                 on_tile(_result_of(future, watch))
         except KilledWorker as error:
+            killed = _killed_together(futures, error)
             self._forget(futures)
-            raise MaterializationError(killed_text(graph, error)) from error
+            raise MaterializationError(killed_text(graph, killed)) from error
         except (FutureCancelledError, CommClosedError, ClosedClientError) as error:
             self._forget(futures)
             raise MaterializationError(f"{self._lost()} ({type(error).__name__}: {error})") from error
@@ -148,6 +152,15 @@ def _result_of(future: Future[Any], watch: Watch) -> Any:
                 # The task's own.
                 raise
             watch.look()
+
+
+def _killed_together(futures: Sequence[Future[Any]], first: KilledWorker) -> list[KilledWorker]:
+    """Why tasks were given up with the worker that ``first`` names, ``first`` among them."""
+    # The scheduler tells of each task by itself, within milliseconds.
+    time.sleep(_TOGETHER_SECONDS)
+    errors = [future.exception(timeout=_GATHER_SECONDS) for future in futures if future.status == "error"]
+    same = [one for one in errors if isinstance(one, KilledWorker) and one.task != first.task]
+    return [first, *same]
 
 
 def _tell_strangers(client: Client, folders: Sequence[str], tell: Callable[[str], None]) -> None:

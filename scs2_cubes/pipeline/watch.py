@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,13 +143,18 @@ class Watch:
         return f"tile {', '.join(tiles)}" if tiles else "no tile of this run"
 
 
-def killed_text(graph: TileGraph[Any], error: KilledWorker) -> str:
-    """Why a task was given up with its workers, with the tile and what to change."""
-    tiles = _tiles_of(graph, [error.task])
-    what = f"tile {tiles[0]}" if tiles else f"task {error.task}"
+def killed_text(graph: TileGraph[Any], errors: Sequence[KilledWorker]) -> str:
+    """Why tasks were given up with their worker, with their tiles and what to change; ``errors``: one for each task.
+
+    Dask suspects what the worker was at and what waited there alike, so that one of several tiles is the cause.
+    """
+    last = errors[0]
+    tiles = _tiles_of(graph, [error.task for error in errors])
+    what = f"tile {', '.join(tiles)}" if tiles else f"task {last.task}"
+    those = "those, one of which is the cause" if len(tiles) > 1 else "it"
     return (
-        f"{what}: {error.allowed_failures + 1} workers died while they made it, the last one at "
-        f"{error.last_worker.address}. As a rule its memory isn't enough: a worker over its limit is ended. {_REMEDY}. "
+        f"{what}: {last.allowed_failures + 1} workers died while they had {those}, the last one at "
+        f"{last.last_worker.address}. As a rule memory isn't enough: a worker over its limit is ended. {_REMEDY}. "
         "Finished tiles are kept"
     )
 
