@@ -7,6 +7,7 @@ made by numpy alone, so that tests can tell what must be in a cube.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,7 +177,10 @@ class World:
 
     def write(self) -> Path:
         text = self.head + yaml.safe_dump(self.data, sort_keys=False)
-        self.path.write_text(text, encoding="utf-8")
+        # At once, since another thread may be reading it.
+        unseen = self.path.with_suffix(f".{threading.get_ident()}")
+        unseen.write_text(text, encoding="utf-8")
+        unseen.replace(self.path)
         return self.path
 
     def case(self) -> Case:

@@ -263,7 +263,7 @@ class TestPixels:
     def test_planes_that_another_writer_has_encoded_are_read(self, place: Place, schema: CubeSchema) -> None:
         cube, tile = at(place), GRID.tile(0, 1)
         cube.create(schema)
-        array = zarr.open_array(cube.url, path="age", mode="r+")
+        array = zarr.open_array(cube.url, path="age", mode="r+", storage_options=options(place))
         array[1, 0:3, 4:8] = np.arange(12).reshape(3, 4)
         np.testing.assert_array_equal(cube.reader(schema).read_plane("age", 1, tile), np.arange(12).reshape(3, 4))
 
