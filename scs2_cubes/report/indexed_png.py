@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 __all__ = ["PICTURE_LIMIT", "bounded_png", "encode_png"]
 
@@ -42,25 +42,14 @@ def encode_png(image: Image, exact: Image) -> bytes:
     """``image`` (rows, columns, 3: red, green, blue) as PNG with a palette; the same bytes for the same input.
 
     ``exact`` (colours, 3) and then the most frequent colours are kept, up to 256; any other becomes its nearest.
-    PNG: W3C Recommendation, third edition, sections 5 and 11.
     """
     palette, indices = _indexed(image, exact)
-    rows, cols = indices.shape
-    # Each row begins with its filter, 0: none, which suits palettes best (section 12.7).
-    lines = np.concatenate([np.zeros((rows, 1), dtype=np.uint8), indices], axis=1)
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", cols, rows, 8, 3, 0, 0, 0)),
-            _chunk(b"PLTE", palette.tobytes()),
-            _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)),
-            _chunk(b"IEND", b""),
-        ]
-    )
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    # Of an array of bytes Pillow makes a picture with a palette once it's given one.
+    picture = PIL.Image.fromarray(indices)
+    picture.putpalette(palette.tobytes())
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", optimize=True)
+    return encoded.getvalue()
 
 
 def _indexed(image: Image, exact: Image) -> tuple[Image, Image]:

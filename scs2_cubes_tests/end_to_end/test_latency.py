@@ -23,7 +23,7 @@ from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
 from scs2_cubes.preload.esa_cci import EsaCciWindows
 from scs2_cubes_tests.end_to_end.trial import CATALOGUE, DEMO_BBOX, GAMI, region
 from scs2_cubes_tests.preload.portal_worlds import DATA_ID, asked, store_of, wanted
-from scs2_cubes_tests.sources.file_worlds import NORTH, STEP, WEST, Files, pixels, write_tif
+from scs2_cubes_tests.sources.file_worlds import NORTH, STEP, WEST, files, pixels, write_tif
 
 EFDA = "disturbance-change/EFDA/EFDA_v2.1.1/EFDA_v2.1.1.json"
 #: Requests whose latencies have to overlap: what is here of a row of tiles has no more chunks, or no more are wanted at
@@ -120,7 +120,7 @@ def test_tiles_of_a_geotiff_behind_a_web_server(tmp_path: Path) -> None:
     write_tif(tmp_path / "shelf/map.tif", pixels(shape=(700, 700)))
     crowd = Crowd(windows.READS_AT_ONCE)
     bbox = [WEST + 40 * STEP, NORTH - 640 * STEP, WEST + 640 * STEP, NORTH - 40 * STEP]
-    with DemoServer(catalogue=Files(tmp_path)) as server:
+    with DemoServer(catalogue=files(tmp_path)) as server:
         store = {"identifier": "files", "store_id": "https", "store_params": {"root": f"{server.url}/shelf"}}
         data = {
             "data_stores": [store],

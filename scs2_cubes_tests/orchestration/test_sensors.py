@@ -129,6 +129,14 @@ def made(trial: Trial, case: Case, instance: dg.DagsterInstance, first: str, las
     trial.server.requests.clear()
 
 
+def outdated(trial: Trial, instance: dg.DagsterInstance) -> Watch:
+    """A look at a cube whose source has got a second version since it was made."""
+    case = genus(trial, "first")
+    made(trial, case, instance, "first", "first")
+    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    return Watch(case, instance)
+
+
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
@@ -205,43 +213,34 @@ def test_new_version_remakes_what_is_stale_once(trial: Trial, instance: dg.Dagst
 
 
 def test_two_changes_between_ticks_are_one(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     trial.server.catalogue.publish("FORESTPATHS_GENUS", 3)
     result = watch.tick()
-    assert len(reported(result, source_key_of(case))) == 1
+    assert len(reported(result, source_key_of(watch.case))) == 1
     (request,) = result.run_requests or []
     assert watch.launch(request).success
     assert requested(watch.tick()) == []
 
 
 def test_version_that_came_and_went_between_ticks_starts_nothing(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     assert requested(watch.tick()) == [("first", "first")]  # not launched
     trial.server.catalogue.publish("FORESTPATHS_GENUS", 1)
     result = watch.tick()
-    assert len(reported(result, source_key_of(case))) == 1
+    assert len(reported(result, source_key_of(watch.case))) == 1
     assert requested(result) == []
     assert watch.latest("current").passed
 
 
 def test_version_that_moves_during_a_run_is_not_lost(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     (request,) = watch.tick().run_requests or []
     run = watch.began(request, dg.DagsterRunStatus.STARTED)
     instance.report_engine_event("at work", run)
     trial.server.catalogue.publish("FORESTPATHS_GENUS", 3)
     result = watch.tick()
     # It is told, and what works on the cube is left in peace.
-    assert len(reported(result, source_key_of(case))) == 1
+    assert len(reported(result, source_key_of(watch.case))) == 1
     assert requested(result) == []
     assert run.run_id in str(result.skip_reason)
     # The run ends with what it began with, after the sensor's tick: the newer version is still due.
@@ -260,10 +259,7 @@ def test_version_that_moves_during_a_run_is_not_lost(trial: Trial, instance: dg.
 def test_run_that_gave_no_sign_of_life_for_long_stands_in_nobodys_way(
     trial: Trial, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     (request,) = watch.tick().run_requests or []
     run = watch.began(request, dg.DagsterRunStatus.STARTED)
     instance.report_engine_event("at work", run)
@@ -292,10 +288,7 @@ def test_silent_source_is_a_reason_and_never_a_version(trial: Trial, instance: d
 
 
 def test_remake_that_was_stopped_by_hand_isnt_started_again(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     (request,) = watch.tick().run_requests or []
     watch.began(request, dg.DagsterRunStatus.CANCELED)
     for _ in range(2):
@@ -372,10 +365,7 @@ def test_source_that_breaks_the_client_doesnt_stop_the_others(
 
 
 def test_version_is_given_up_after_three_failures_in_a_row(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     for _ in range(3):
         (request,) = watch.tick().run_requests or []
         watch.began(request, dg.DagsterRunStatus.FAILURE)
@@ -388,10 +378,7 @@ def test_version_is_given_up_after_three_failures_in_a_row(trial: Trial, instanc
 
 
 def test_remake_that_was_killed_at_its_last_tile_is_finished(trial: Trial, instance: dg.DagsterInstance) -> None:
-    case = genus(trial, "first")
-    watch = Watch(case, instance)
-    made(trial, case, instance, "first", "first")
-    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    watch = outdated(trial, instance)
     (request,) = watch.tick().run_requests or []
     assert watch.launch(request).success
     (trial.root / "first/genus.records/tiles/y00x00.json").unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,17 @@ from rasterio.transform import Affine
 from scs2_cubes.config.object_stores import s3_options
 from scs2_cubes.core.native import NativeDataset
 from scs2_cubes.core.specification import StoreSpec
-from scs2_cubes.demo.catalogue import Catalogue, Resource
 from scs2_cubes.sources import open_reader, read_chunk
 from scs2_cubes.sources.files import FileSource
-from scs2_cubes_tests.sources.worlds import QUICK
+from scs2_cubes_tests.sources.worlds import QUICK, Folder
 
 SHAPE = (300, 220)
 WEST, NORTH, STEP = 3_400_007.0, 2_501_933.0, 30.0
 
 
-class Files(Catalogue):
-    """What lies in a folder, served with its own ETags."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-
-    def read(self, path: str) -> Resource | None:
-        file = self._folder / path.lstrip("/")
-        if not file.is_file():
-            return None
-        content = file.read_bytes()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        return Resource(content, "binary/octet-stream", etag, datetime(2026, 1, 1, tzinfo=UTC))
+def files(folder: Path) -> Folder:
+    """What lies in ``folder``, served with ETags that follow its content."""
+    return Folder(folder, lambda content: f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
 @dataclass

@@ -13,7 +13,7 @@ from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import PlanError
 from scs2_cubes_tests.pipeline.editions import TILES, Archive, World
 from scs2_cubes_tests.s3.server import OWNER, Bucket
-from scs2_cubes_tests.sources.file_worlds import NORTH, WEST, Files, pixels, write_tif
+from scs2_cubes_tests.sources.file_worlds import NORTH, WEST, files, pixels, write_tif
 
 #: First row and column of the cube on the file's lattice, and its size: two by three tiles of 16 pixels.
 ROW, COL, ROWS, COLS = 120, 40, 32, 48
@@ -62,7 +62,7 @@ def test_on_disk(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
 
 
 def test_behind_a_web_server(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
-    with DemoServer(catalogue=Files(tmp_path)) as server:
+    with DemoServer(catalogue=files(tmp_path)) as server:
         check(world_of(tmp_path, "https", {"root": f"{server.url}/shelf"}), values, 77)
 
 

@@ -25,7 +25,7 @@ from scs2_cubes.errors import (
 from scs2_cubes.sources import DescribedSource, open_source
 from scs2_cubes.sources.files import FileSource
 from scs2_cubes_tests.s3.server import GUEST, OWNER, Bucket
-from scs2_cubes_tests.sources.file_worlds import NORTH, SHAPE, WEST, Files, Shelf, pixels, read_all, store_at, write_tif
+from scs2_cubes_tests.sources.file_worlds import NORTH, SHAPE, WEST, Shelf, files, pixels, read_all, store_at, write_tif
 from scs2_cubes_tests.sources.worlds import forest, write_store
 
 
@@ -41,7 +41,7 @@ def uploading(folder: Path, bucket: Bucket) -> Any:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[DemoServer]:
-    with DemoServer(catalogue=Files(tmp_path)) as running:
+    with DemoServer(catalogue=files(tmp_path)) as running:
         yield running
 
 

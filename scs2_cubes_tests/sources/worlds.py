@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,17 +28,19 @@ DATA_ID = "forest/forest.json"
 
 
 class Folder(Catalogue):
-    """What lies in a folder, served as an object store would."""
+    """What lies in a folder, served as an object store would; ``etag`` makes the ETag of a content."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, etag: Callable[[bytes], str] = lambda _: '"unknown"') -> None:
         super().__init__()
         self._folder = folder
+        self._etag = etag
 
     def read(self, path: str) -> Resource | None:
         file = self._folder / path.lstrip("/")
         if not file.is_file():
             return None
-        return Resource(file.read_bytes(), "binary/octet-stream", '"unknown"', datetime(2026, 1, 1, tzinfo=UTC))
+        content = file.read_bytes()
+        return Resource(content, "binary/octet-stream", self._etag(content), datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @contextmanager

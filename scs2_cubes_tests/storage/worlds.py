@@ -29,80 +29,66 @@ SCALAR_TIME = replace(SCHEMA, times=("2020-01-01T00:00:00",), time_is_dim=False)
 RECORD = TileRecord("y01x02", "0123456789abcdef", "fedcba", 12, {"genus": 3, "age": 0}, 1, 1, 8, 2)
 
 
-class OutOfSpace(Objects):
+class Passing(Objects):
+    """Objects that pass everything on."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def put(self, key: str, value: bytes) -> None:
+        self._objects.put(key, value)
+
+    def get(self, key: str) -> bytes | None:
+        return self._objects.get(key)
+
+    def delete(self, key: str) -> None:
+        self._objects.delete(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self._objects.keys(prefix)
+
+    def size(self, prefix: str) -> int:
+        return self._objects.size(prefix)
+
+    def exists(self, prefix: str) -> bool:
+        return self._objects.exists(prefix)
+
+    def move(self, prefix: str, target: str) -> None:
+        self._objects.move(prefix, target)
+
+    def url(self, key: str) -> str:
+        return self._objects.url(key)
+
+    def shown(self, key: str) -> str:
+        return self._objects.shown(key)
+
+
+class OutOfSpace(Passing):
     """Objects on a disk that is full after some puts."""
 
     def __init__(self, objects: Objects, puts: int) -> None:
-        self._objects = objects
+        super().__init__(objects)
         self._left = puts
 
     def put(self, key: str, value: bytes) -> None:
         if self._left == 0:
             raise StorageError(f"can't write {key}: no space left on device")
         self._left -= 1
-        self._objects.put(key, value)
-
-    def get(self, key: str) -> bytes | None:
-        return self._objects.get(key)
-
-    def delete(self, key: str) -> None:
-        self._objects.delete(key)
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        return self._objects.keys(prefix)
-
-    def size(self, prefix: str) -> int:
-        return self._objects.size(prefix)
-
-    def exists(self, prefix: str) -> bool:
-        return self._objects.exists(prefix)
-
-    def move(self, prefix: str, target: str) -> None:
-        self._objects.move(prefix, target)
-
-    def url(self, key: str) -> str:
-        return self._objects.url(key)
-
-    def shown(self, key: str) -> str:
-        return self._objects.shown(key)
+        super().put(key, value)
 
 
-class Watched(Objects):
+class Watched(Passing):
     """Objects that remember what they were asked for; ``gate`` is passed before each answer."""
 
     def __init__(self, objects: Objects, gate: Callable[[str], None] = lambda _: None) -> None:
-        self._objects = objects
+        super().__init__(objects)
         self._gate = gate
         self.asked: list[str] = []
-
-    def put(self, key: str, value: bytes) -> None:
-        self._objects.put(key, value)
 
     def get(self, key: str) -> bytes | None:
         self.asked.append(key)
         self._gate(key)
-        return self._objects.get(key)
-
-    def delete(self, key: str) -> None:
-        self._objects.delete(key)
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        return self._objects.keys(prefix)
-
-    def size(self, prefix: str) -> int:
-        return self._objects.size(prefix)
-
-    def exists(self, prefix: str) -> bool:
-        return self._objects.exists(prefix)
-
-    def move(self, prefix: str, target: str) -> None:
-        self._objects.move(prefix, target)
-
-    def url(self, key: str) -> str:
-        return self._objects.url(key)
-
-    def shown(self, key: str) -> str:
-        return self._objects.shown(key)
+        return super().get(key)
 
 
 @dataclass(frozen=True)
