@@ -211,12 +211,19 @@ class Memory(Generic[K, V]):
     """What several tiles need, up to ``capacity`` bytes; what wasn't used for longest goes first.
 
     Two threads that want the same thing at once wait for one load. What only one tile needs isn't kept.
+
+    Rows of tiles come one after the other, and each needs what the one before had: where that is more than fits, the
+    one unused for longest is always the one needed next, and all of it would be loaded twice. With ``lasting`` what
+    fits stays, and the rest alone is loaded again.
     """
 
     capacity: int
+    lasting: int | None = None
+    """Turns away from the one in which it was last wanted in which nothing is pushed out; None: it always may be."""
     _held: OrderedDict[K, V] = field(default_factory=OrderedDict, repr=False)
     _running: dict[K, Future[V]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _turns: dict[K, int] = field(default_factory=dict, repr=False)
     _bytes: int = 0
 
     def __contains__(self, key: K) -> bool:
@@ -229,26 +236,30 @@ class Memory(Generic[K, V]):
         with self._lock:
             return key in self._held
 
-    def get(self, key: K, load: Callable[[], V], *, keep: bool) -> V:
-        """What is held as ``key``, or what ``load`` returns. What ``load`` raises reaches everyone who waits for it."""
+    def get(self, key: K, load: Callable[[], V], *, keep: bool, turn: int = 0) -> V:
+        """What is held as ``key``, or what ``load`` returns. What ``load`` raises reaches everyone who waits for it.
+
+        ``turn``: the row of the tile that wants it; rows come in order, from either end.
+        """
         with self._lock:
             if (held := self._held.get(key)) is not None:
                 self._held.move_to_end(key)
+                self._turns[key] = turn
                 return held
             running = self._running.get(key)
             if running is None:
                 mine = self._running[key] = Future[V]()
         if running is not None:
             return running.result()
-        return self._load(key, load, mine, keep=keep)
+        return self._load(key, load, mine, turn if keep else None)
 
     def drop(self, key: K) -> None:
         """Hold ``key`` no longer."""
         with self._lock:
-            dropped = self._held.pop(key, None)
-            self._bytes -= 0 if dropped is None else dropped.nbytes
+            if key in self._held:
+                self._push_out(key)
 
-    def _load(self, key: K, load: Callable[[], V], mine: Future[V], *, keep: bool) -> V:
+    def _load(self, key: K, load: Callable[[], V], mine: Future[V], turn: int | None) -> V:
         try:
             loaded = load()
         except BaseException as error:
@@ -259,19 +270,27 @@ class Memory(Generic[K, V]):
             raise
         with self._lock:
             del self._running[key]
-            if keep:
-                self._keep(key, loaded)
+            if turn is not None:
+                self._keep(key, loaded, turn)
         mine.set_result(loaded)
         return loaded
 
-    def _keep(self, key: K, loaded: V) -> None:
+    def _keep(self, key: K, loaded: V, turn: int) -> None:
         if loaded.nbytes > self.capacity:
             return
+        while self._bytes + loaded.nbytes > self.capacity:
+            oldest = next(iter(self._held))
+            if self.lasting is not None and abs(self._turns[oldest] - turn) <= self.lasting:
+                # It passes through.
+                return
+            self._push_out(oldest)
         self._held[key] = loaded
+        self._turns[key] = turn
         self._bytes += loaded.nbytes
-        while self._bytes > self.capacity and self._held:
-            _, dropped = self._held.popitem(last=False)
-            self._bytes -= dropped.nbytes
+
+    def _push_out(self, key: K) -> None:
+        self._bytes -= self._held.pop(key).nbytes
+        del self._turns[key]
 
 
 @dataclass

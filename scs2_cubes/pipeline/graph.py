@@ -55,10 +55,12 @@ def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> Tile
     prefix = f"{plan.identifier}-{plan.region.name}-{uuid.uuid4().hex}"
     workshop = f"workshop-{prefix}"
     # Written out, because dask.delayed takes milliseconds for each task.
-    tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store)}
+    wanted = sorted(tiles, key=lambda tile: (tile.row, tile.col))
+    places = frozenset((tile.row, tile.col) for tile in wanted)
+    tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store, places)}
     names = {}
     jobs = plan.jobs()
-    for row, members in groupby(sorted(tiles, key=lambda tile: (tile.row, tile.col)), key=lambda tile: tile.row):
+    for row, members in groupby(wanted, key=lambda tile: tile.row):
         row_tiles = list(members)
         strips = []
         parts: dict[Tile, list[str]] = {tile: [] for tile in row_tiles}

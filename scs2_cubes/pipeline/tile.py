@@ -93,16 +93,18 @@ class Workshop:
     Made once in each process; pickling it takes the plan along and leaves everything else behind.
     """
 
-    def __init__(self, plan: CubePlan, store: TileStore) -> None:
+    def __init__(self, plan: CubePlan, store: TileStore, tiles: frozenset[tuple[int, int]]) -> None:
+        """``tiles``: (row, column) of those that are to be made."""
         self._plan = plan
         self._store = store
-        self._windows = WindowReader.over(plan, open_reader(plan.native.location))
+        self._tiles = tiles
+        self._windows = WindowReader.over(plan, open_reader(plan.native.location), tiles)
         self._function = None if plan.processing is None else WindowFunction.load(plan, plan.processing)
         self._whole: WindowPlanes | None = None
         self._whole_lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Workshop, (self._plan, self._store)
+        return Workshop, (self._plan, self._store, self._tiles)
 
     def run(self, tile: Tile, job: Job) -> JobResult:
         """Make one job's part of ``tile``. The tile's record goes first: from here on the tile isn't done."""

@@ -93,14 +93,16 @@ class WindowReader:
 
     plan: CubePlan
     reader: ChunkReader
+    tiles: frozenset[tuple[int, int]]
+    """(row, column) of the tiles that are to be made: what they need is worth keeping."""
     blocks: Memory[BlockKey, Block]
     stored: Memory[tuple[str, tuple[int, ...]], StoredChunk]
     uses: Uses[BlockKey]
 
     @classmethod
-    def over(cls, plan: CubePlan, reader: ChunkReader) -> WindowReader:
-        """A reader for ``plan``, with empty memories."""
-        return cls(plan, reader, Memory(BLOCK_BYTES), Memory(STORED_BYTES), Uses())
+    def over(cls, plan: CubePlan, reader: ChunkReader, tiles: frozenset[tuple[int, int]]) -> WindowReader:
+        """A reader for ``tiles`` of ``plan``, with empty memories."""
+        return cls(plan, reader, tiles, Memory(BLOCK_BYTES), Memory(STORED_BYTES, lasting=1), Uses())
 
     def aggregated(self, tile: Tile, job: Job, window: Window, layers: tuple[LayerPlan, ...]) -> WindowPlanes:
         """One array over ``window``, what ``tile`` needs, for a job's steps, per statistic of ``layers``."""
@@ -184,7 +186,9 @@ class WindowReader:
             others = sum(other.intersection(pixels) is not None for other in around)
             # Aggregated blocks are smaller than the chunks that they are made of.
             again = others > 0 and statistics == (None,)
-            wanted.append(_Wanted(BlockKey(array.name, steps, place), pixels, others, again))
+            wanted.append(_Wanted(BlockKey(array.name, steps, place), pixels, tile.row, others, again))
+        # What is held comes first, lest it be pushed out by what isn't.
+        wanted.sort(key=lambda one: not self.blocks.holds(one.key))
         ahead = max(2, min(READS_AT_ONCE, READ_AHEAD_BYTES // _chunk_bytes(array)))
         # Its threads are daemons, so that an interrupted process doesn't wait for a server that is silent.
         with ThreadPool(min(ahead, READS_AT_ONCE)) as pool:
@@ -229,9 +233,10 @@ class WindowReader:
             yield index, self._pixels(array, index, chunk)
 
     def _fetch(self, array: NativeArray, index: tuple[int, ...], one: _Wanted) -> StoredChunk:
-        return self.stored.get(
-            (array.name, index), lambda: StoredChunk(self.reader.fetch_chunk(array, index)), keep=one.others > 0
-        )
+        def load() -> StoredChunk:
+            return StoredChunk(self.reader.fetch_chunk(array, index))
+
+        return self.stored.get((array.name, index), load, keep=one.others > 0, turn=one.row)
 
     def _fetch_ahead(self, array: NativeArray, index: tuple[int, ...], one: _Wanted) -> StoredChunk:
         """Raises _BlockHeldError where another thread has made the block, and dropped its bytes, since this was asked.
@@ -244,7 +249,7 @@ class WindowReader:
                 raise _BlockHeldError
             return StoredChunk(self.reader.fetch_chunk(array, index))
 
-        return self.stored.get((array.name, index), load, keep=one.others > 0)
+        return self.stored.get((array.name, index), load, keep=one.others > 0, turn=one.row)
 
     def _pixels(self, array: NativeArray, index: tuple[int, ...], chunk: StoredChunk) -> npt.NDArray[Any] | None:
         return None if chunk.encoded is None else self.reader.decode_chunk(array, index, chunk.encoded)
@@ -268,13 +273,13 @@ class WindowReader:
             self.stored.drop((array.name, index))
 
     def _windows_around(self, tile: Tile) -> list[Window]:
-        """Source windows of the tiles around ``tile``: what they need, too, is worth keeping."""
+        """Source windows of the tiles around ``tile`` that are to be made."""
         grid = self.plan.region.grid
         windows = [
             self.plan.tile_window(grid.tile(row, col))
             for row in range(max(tile.row - 1, 0), min(tile.row + 2, grid.tile_rows))
             for col in range(max(tile.col - 1, 0), min(tile.col + 2, grid.tile_cols))
-            if (row, col) != (tile.row, tile.col)
+            if (row, col) != (tile.row, tile.col) and (row, col) in self.tiles
         ]
         return [window for window in windows if window is not None]
 
@@ -290,6 +295,8 @@ class _Wanted:
     key: BlockKey
     pixels: Window
     """Its pixels on the source's lattice."""
+    row: int
+    """Of the tile that needs it."""
     others: int
     """How many of the tiles around this one need it, too."""
     again: bool

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations, product
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -18,9 +19,9 @@ from scs2_cubes.core.native import Location, NativeArray, NativeDataset
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.pipeline import windows
-from scs2_cubes.pipeline.blocks import Block, BlockKey, Memory, chunks_of_block, make_block
+from scs2_cubes.pipeline.blocks import Block, BlockKey, Memory, StoredChunk, chunks_of_block, make_block
 from scs2_cubes.pipeline.compute import ThreadCompute
-from scs2_cubes.pipeline.plan import blocks_of, make_plan
+from scs2_cubes.pipeline.plan import CubePlan, blocks_of, make_plan
 from scs2_cubes_tests.pipeline.worlds import (
     GENUS,
     GENUS_RASTER,
@@ -86,6 +87,29 @@ class TestMemory:
         assert cache.get(key(2), lambda: block(2 * MEGABYTE), keep=True).nbytes == 2 * MEGABYTE
         # It needn't drive out the others.
         assert cache.get(key(1), pytest.fail, keep=True) is small
+
+    def test_what_is_wanted_row_by_row_stays_as_far_as_it_fits(self) -> None:
+        """Four wanted by each row, three of which fit: each row but the first loads one."""
+        memory, loads = Memory[BlockKey, Block](3 * MEGABYTE, lasting=1), []
+        for row in range(4):
+            for number in range(4):
+
+                def load(number: int = number) -> Block:
+                    loads.append(number)
+                    return block()
+
+                memory.get(key(number), load, keep=True, turn=row)
+        assert loads == [0, 1, 2, 3, 3, 3, 3]
+
+    def test_what_no_row_has_wanted_for_a_while_makes_room(self) -> None:
+        """Other processes may make the tiles that were to have it."""
+        memory = Memory[BlockKey, Block](MEGABYTE, lasting=1)
+        memory.get(key(1), block, keep=True, turn=0)
+        memory.get(key(2), block, keep=True, turn=1)
+        assert memory.holds(key(1))
+        memory.get(key(2), block, keep=True, turn=2)
+        assert memory.holds(key(2))
+        assert not memory.holds(key(1))
 
     def test_threads_that_want_one_block_wait_for_one_read(self) -> None:
         cache, loads = blocks(MEGABYTE), []
@@ -257,6 +281,27 @@ class TestLoading:
         assert loaded_block(reader, native, array, BlockKey("a", (0,), PLACE), PIXELS, (None,), 255).planes is None
 
 
+@dataclass
+class Memories:
+    """What is left once tiles have been read."""
+
+    reader: CountingReader
+    blocks: Memory[BlockKey, Block]
+    stored: Memory[tuple[str, tuple[int, ...]], StoredChunk]
+
+
+def read_tiles(plan: CubePlan, tiles: Sequence[Tile], later: Sequence[Tile] = ()) -> Memories:
+    """Read what ``tiles`` need, as where ``later`` come next, and nothing else is to be made."""
+    reader = CountingReader.open(plan.native.location)
+    made = windows.WindowReader.over(plan, reader, frozenset((tile.row, tile.col) for tile in (*tiles, *later)))
+    for tile, job in product(tiles, plan.jobs()):
+        window = plan.tile_window(tile)
+        assert job.array is not None
+        if window is not None:
+            made.aggregated(tile, job, window, plan.layers_of(job.array))
+    return Memories(reader, made.blocks, made.stored)
+
+
 class TestReads:
     """How often the source is asked."""
 
@@ -293,7 +338,8 @@ class TestReads:
 
         monkeypatch.setattr(windows, "ThreadPool", pool)
         plan, grid = made.plan, made.plan.region.grid
-        reader = windows.WindowReader.over(plan, CountingReader.open(plan.native.location))
+        places_of_tiles = frozenset((tile.row, tile.col) for tile in grid.tiles())
+        reader = windows.WindowReader.over(plan, CountingReader.open(plan.native.location), places_of_tiles)
         (job, *_) = plan.jobs()
         assert job.array is not None
         array, layers = plan.native.array(job.array), plan.layers_of(job.array)
@@ -334,6 +380,30 @@ class TestReads:
         genus_world(tmp_path).make(ThreadCompute(1))
         # Without that memory chunks are read again, or this test would show nothing.
         assert (max(readers[0].reads.values()) == 1) == (stored > 0)
+
+    @pytest.mark.parametrize("towards", [1, -1])
+    def test_along_a_row_what_is_held_is_used_before_it_is_pushed_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towards: int
+    ) -> None:
+        """Room for fewer blocks than a tile needs, and none for bytes; Dask goes either way."""
+        plan = genus_world(tmp_path).plan
+        row = [tile for tile in plan.region.grid.tiles() if tile.row == 1][::towards]
+        below = [tile for tile in plan.region.grid.tiles() if tile.row == 2]
+        (array,) = plan.native.arrays
+        windows_of = [window for tile in row if (window := plan.tile_window(tile)) is not None]
+        fewest = min(len(list(blocks_of(plan.native, array, window))) for window in windows_of)
+        monkeypatch.setattr(windows, "BLOCK_BYTES", (fewest - 1) * 64 * 64 * np.dtype(array.dtype).itemsize)
+        monkeypatch.setattr(windows, "STORED_BYTES", 0)
+        counted = read_tiles(plan, row, below)
+        assert set(counted.reader.reads.values()) == {1}
+
+    def test_nothing_is_kept_for_tiles_that_are_not_to_be_made(self, tmp_path: Path) -> None:
+        """Those of other partitions, and those that are there already."""
+        plan = genus_world(tmp_path).plan
+        some = [tile for tile in plan.region.grid.tiles() if tile.row in {1, 2} and tile.col in {1, 2}]
+        memories = read_tiles(plan, some)
+        assert memories.blocks._bytes == 0
+        assert memories.stored._bytes == 0
 
     @pytest.mark.parametrize("offset", [-1.5, -0.5, 0.0, 0.5])
     def test_also_where_tiles_and_chunks_end_nearly_together(

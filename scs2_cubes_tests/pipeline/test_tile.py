@@ -142,7 +142,7 @@ def test_a_failed_read_is_an_error_and_the_tile_is_not_done(tmp_path: Path, monk
     monkeypatch.setattr("scs2_cubes.pipeline.tile.open_reader", lambda _: Denied())
     tile = world.plan.region.grid.tile(1, 1)
     with pytest.raises(AccessDeniedError):
-        Workshop(world.plan, world.store).run(tile, world.plan.jobs()[0])
+        Workshop(world.plan, world.store, frozenset()).run(tile, world.plan.jobs()[0])
     assert "y01x01" not in world.store.records()
 
 

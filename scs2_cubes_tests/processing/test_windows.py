@@ -41,7 +41,7 @@ def seen(bench: Workbench, identifier: str) -> tuple[xr.Dataset, Window, Any]:
         caught.append(dataset.copy(deep=True))
         return loaded.function(dataset)
 
-    reader = WindowReader.over(plan, open_reader(plan.native.location))
+    reader = WindowReader.over(plan, open_reader(plan.native.location), frozenset())
     replace(loaded, function=catch).apply(reader, tile, window)
     (dataset,) = caught
     return dataset, window, plan
