@@ -83,6 +83,9 @@ def web_ui(case: Case, port: int = 3000) -> int:
     environment = {**os.environ, "SCS2_CONFIG": case.name, "DAGSTER_HOME": str(home)}
     command = ["-m", "dagster", "dev", "-m", "scs2_cubes.definitions", "--host", "127.0.0.1", "--port", str(port)]
     click.echo(f"Dagster web UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    # A shell starts a script's background jobs with interruptions ignored. The child would inherit that, and with it
+    # nothing that could end it together with its own children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen([sys.executable, *command], env=environment)  # noqa: S603  (this very Python)
     # Whoever ends this command means the servers, which end their own children on an interruption.
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGINT))

@@ -19,7 +19,7 @@ from typing import Self
 from scs2_cubes.orchestration.instance import prepare_home
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT, environment
 
-__all__ = ["DagsterDev", "left_over"]
+__all__ = ["DagsterDev", "free_port", "left_over"]
 
 #: Seconds. The web server answers after 10 to 25; ending takes 2 to 5.
 _START, _END = 120.0, 10.0
@@ -52,7 +52,7 @@ class DagsterDev:
 
     def __enter__(self) -> Self:
         prepare_home(self._home)
-        self._port = _free_port()
+        self._port = free_port()
         command = ["-m", "dagster", "dev", "-m", "scs2_cubes.definitions", "--host", "127.0.0.1"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -135,7 +135,8 @@ def _processes_of(home: Path) -> list[str]:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])

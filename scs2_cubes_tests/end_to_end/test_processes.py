@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import stat
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -15,9 +17,10 @@ import pytest
 import yaml
 
 from scs2_cubes.api import open_cube
+from scs2_cubes_tests.browser.dagster_dev import free_port, left_over
 from scs2_cubes_tests.demo.clms_client import Client
 from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
-from scs2_cubes_tests.end_to_end.trial import CHECKOUT, CLI, Trial, ended
+from scs2_cubes_tests.end_to_end.trial import CHECKOUT, CLI, Trial, ended, wait_until
 
 
 def test_dagster_materializes_the_demonstration(trial: Trial, undisturbed: Undisturbed) -> None:
@@ -125,6 +128,31 @@ def test_serving_sources_until_it_is_interrupted(trial: Trial, number: signal.Si
     assert ended(process, 20).code == code
     assert not key.parent.exists()
     assert not trial.home.exists()
+
+
+def test_web_ui_in_the_background_of_a_script_until_it_is_terminated(trial: Trial) -> None:
+    """A shell that isn't a person's starts such jobs with interruptions ignored, and their children inherit that."""
+    port = free_port()
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    process = trial.start_python(
+        ("-c", ignoring + CLI[1]), "ui", "--config", str(trial.write()), "--port", str(port), as_group=True
+    )
+
+    def answers() -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5) as answer:
+            return bool(answer.read())
+        return False
+
+    try:
+        wait_until(answers, process)
+        process.send_signal(signal.SIGTERM)
+        # Not by the end of its output, which servers that are left keep open.
+        assert process.wait(60) == 0
+        assert left_over(trial.home) == []
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.full
