@@ -36,6 +36,7 @@ class Stack:
     """The services under ``root``, an existing folder that everybody may enter. Nothing runs before :meth:`start`.
 
     ``variables`` are what ``.env`` would hold, ``extra`` what an override file would add to the environment of all.
+    ``ports`` are those of services that run already, such as an S3 server: the container's → the one on loopback.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class Stack:
         variables: Mapping[str, str],
         extra: Mapping[str, str] | None = None,
         module: str = "scs2_cubes.definitions",
+        ports: Mapping[str, int] | None = None,
     ) -> None:
         self.root = root
         self.extra = dict(extra or {})
         self.services = services(variables)
         self._module = module
-        self._ports: dict[tuple[str, str], int] = {}
+        self._ports = {("", port): ours for port, ours in (ports or {}).items()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self) -> None:
@@ -156,7 +158,6 @@ class Stack:
         mapped = {
             key: "127.0.0.1" if value in self.services else self._mapped(value, name) for key, value in inside.items()
         }
-        python_path = [mapped.get("PYTHONPATH", ""), str(CHECKOUT)]
         own = self.root / "containers" / name
         own.mkdir(parents=True, exist_ok=True)
         return {
@@ -164,7 +165,8 @@ class Stack:
             **(self.extra if ours else {}),
             # The image's own environment of Python is this one.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(_BINARIES), os.defpath]),
-            "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
+            # The image has the package installed; here it is this checkout's.
+            "PYTHONPATH": str(CHECKOUT),
             "HOME": str(own),
             "LANG": "C.UTF-8",
         }
@@ -173,9 +175,7 @@ class Stack:
     def instance(self) -> Iterator[dg.DagsterInstance]:
         """The instance of the containers, as the daemon sees it."""
         environment = self.environment("daemon")
-        library = environment["PYTHONPATH"].split(os.pathsep)[0]
         with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(library)
             for key, value in environment.items():
                 if key.startswith(("DAGSTER_", "SCS2_")):
                     patch.setenv(key, value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
@@ -17,17 +20,21 @@ from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionRes
 from dagster._serdes import serialize_value
 from sqlalchemy.exc import OperationalError
 
-from scs2_cubes_tests.docker.composition import DOCKER
+import scs2_cubes.orchestration
+from scs2_cubes.orchestration.run_launcher import WatchedRunLauncher
 
 RUN = "b5a8a9f6-0000-0000-0000-000000000000"
 
 
+#: What makes cubes, and what keeps a history in PostgreSQL.
+CUBE_LIBRARIES = ("numpy", "xarray", "zarr", "numba", "dask", "distributed", "rasterio", "pyproj", "matplotlib")
+POSTGRES_LIBRARIES = ("dagster_postgres", "psycopg2")
+
+
 @pytest.fixture
-def addition(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if request.param == "code_server":
-        pytest.importorskip("dagster_postgres", reason="the extra 'postgres' isn't installed")
-    monkeypatch.syspath_prepend(DOCKER)
-    return importlib.import_module(f"scs2_docker.{request.param}")
+def code_server() -> ModuleType:
+    pytest.importorskip("dagster_postgres", reason="the extra 'postgres' isn't installed")
+    return importlib.import_module("scs2_cubes.orchestration.code_server")
 
 
 @dataclass
@@ -45,7 +52,45 @@ class CodeServer:
         return serialize_value(CanCancelExecutionResult(can_cancel=request.run_id in self.runs))
 
 
-@pytest.mark.parametrize("addition", ["run_launcher"], indirect=True)
+def loaded_with(module: str) -> set[str]:
+    """Packages that a fresh Python has loaded when ``module`` is imported."""
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_daemon_loads_the_launcher_alone() -> None:
+    """It imports the launcher by the name in ``dagster.yaml``."""
+    loaded = loaded_with("scs2_cubes.orchestration.run_launcher")
+    assert "dagster" in loaded
+    assert loaded & {*CUBE_LIBRARIES, *POSTGRES_LIBRARIES} == set()
+
+
+def test_starting_a_run_doesnt_load_the_cubes_twice(code_server: ModuleType) -> None:
+    """Each run imports the code server before it imports what it runs."""
+    assert code_server.__name__ == "scs2_cubes.orchestration.code_server"
+    loaded = loaded_with(code_server.__name__)
+    assert "dagster_postgres" in loaded
+    assert loaded & set(CUBE_LIBRARIES) == set()
+
+
+def test_cubes_need_no_postgresql(tmp_path: Path) -> None:
+    """Every module but the code server can be imported where the extra isn't installed."""
+    folder = Path(scs2_cubes.orchestration.__path__[0])
+    modules = sorted(path.stem for path in folder.glob("*.py") if path.stem not in {"__init__", "code_server"})
+    assert {"assets", "run_launcher"} <= set(modules)
+    for library in POSTGRES_LIBRARIES:
+        (tmp_path / f"{library}.py").write_text("raise ModuleNotFoundError(name=__name__)\n", encoding="utf-8")
+    imports = [f"scs2_cubes.orchestration.{name}" for name in modules]
+    without = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport "
+    ended = [
+        subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+        for text in (without + ", ".join(imports), f"{without}scs2_cubes.orchestration.code_server")
+    ]
+    assert ended[0].returncode == 0, ended[0].stderr
+    assert ended[1].returncode == 1
+    assert "ModuleNotFoundError" in ended[1].stderr
+
+
 @pytest.mark.parametrize(
     ("server", "status"),
     [
@@ -57,9 +102,9 @@ class CodeServer:
     ids=["goes on", "server was started again", "server doesn't answer", "nothing known"],
 )
 def test_whether_a_run_is_alive(
-    addition: ModuleType, server: CodeServer | None, status: WorkerStatus, monkeypatch: pytest.MonkeyPatch
+    server: CodeServer | None, status: WorkerStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launcher = addition.WatchedRunLauncher()
+    launcher = WatchedRunLauncher()
     monkeypatch.setattr(launcher, "_get_grpc_client_for_termination", lambda _run_id: server)
     assert launcher.supports_check_run_worker_health
     assert launcher.check_run_worker_health(dg.DagsterRun("job", run_id=RUN)).status == status
@@ -90,15 +135,16 @@ class Housekeeping:
 ABSENT = OperationalError("select", {}, Exception("connection refused"))
 
 
-@pytest.mark.parametrize("addition", ["code_server"], indirect=True)
-def test_server_looks_again_after_the_database_was_away(addition: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_looks_again_after_the_database_was_away(
+    code_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dagster._grpc.server.CLEANUP_TICK", 0.001)
     monkeypatch.setattr(DagsterApiServer, "_check_for_orphaned_runs", Housekeeping.look)
     postgres = importlib.import_module("dagster_postgres.utils")
     ends = [ABSENT, postgres.DagsterPostgresException("too many retries for DB connection")]
     with pytest.raises(OperationalError):
         DagsterApiServer._cleanup_thread(Housekeeping(iter(ends)))  # type: ignore[arg-type]  # see above
-    addition.keep_looking_after_runs()
+    code_server.keep_looking_after_runs()
     patient = Housekeeping(iter(ends))
     DagsterApiServer._cleanup_thread(patient)  # type: ignore[arg-type]  # see above
     assert patient.looks == 3

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +232,7 @@ def test_what_the_image_copies_is_there_and_is_let_through() -> None:
 
 def test_places_in_the_image_exist(composed: dict[str, Service]) -> None:
     """What is a path in the image is copied there, made there, or mounted there."""
-    made = " ".join(rest for name, rest in image().instructions if name == "RUN")
+    made = folders_made()
     for name in OURS:
         service = composed[name]
         for value in [*service.environment.values(), *image().environment.values(), *service.command]:
@@ -238,15 +241,39 @@ def test_places_in_the_image_exist(composed: dict[str, Service]) -> None:
                 assert copied or path in made or path in service.mounts or path.startswith("/opt/scs2/venv"), path
 
 
+def test_image_starts_the_code_server_as_compose_does(composed: dict[str, Service]) -> None:
+    (command,) = (json.loads(rest) for name, rest in image().instructions if name == "CMD")
+    assert tuple(command) == composed["code"].command
+    modules = [word for option, word in pairwise(command) if option == "-m"]
+    assert len(modules) == 2
+    # Looked for, not imported: the server needs the extra.
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
+
+
+def folders_made() -> set[str]:
+    """Folders that the image makes, which belong to its user and not to root."""
+    commands = [part.split() for name, rest in image().instructions if name == "RUN" for part in rest.split("&&")]
+    owned = ["install", "-d", "-o", "scs2", "-g", "scs2"]
+    return {word for words in commands if words[: len(owned)] == owned for word in words[len(owned) :]}
+
+
+def test_workers_put_aside_what_doesnt_fit_in_a_place_of_their_own(composed: dict[str, Service]) -> None:
+    worker = composed["worker"]
+    place = worker.command[worker.command.index("--local-directory") + 1]
+    # Made in the image, with its user as the owner: what everybody may write to, such as /tmp, isn't.
+    assert place in folders_made()
+    # On a volume all workers would find it, and what a killed one has left there.
+    assert not [target for target in worker.mounts if f"{place}/".startswith(f"{target}/")]
+
+
 # Dagster's files.
 
 
 @pytest.fixture
 def containers(monkeypatch: pytest.MonkeyPatch, composed: dict[str, Service]) -> None:
-    """The environment of the code server, and its additions to Dagster."""
+    """The environment of the code server."""
     for name, value in composed["code"].environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(DOCKER)
 
 
 def test_instance_follows_dagsters_schema() -> None:

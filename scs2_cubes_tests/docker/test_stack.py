@@ -1,12 +1,10 @@
 """The whole platform as processes, from the files of ``docker/``: runs through the queue, and one kill after another.
 
-Storage is a folder. To try another one, give the case another ``storage`` in :func:`case_of`, and the services what it
-needs in ``Stack.extra``.
+Storage is a folder, then S3. To try another one, write its ``Place``, and give :func:`place` one more parameter.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -14,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -27,7 +24,9 @@ from scs2_cubes.orchestration.provenance import source_key
 from scs2_cubes_tests.docker.composition import CHECKOUT, example_variables
 from scs2_cubes_tests.docker.processes import Stack, missing_programs
 from scs2_cubes_tests.docker.queue import attempts, is_settled, launch, wait_until
+from scs2_cubes_tests.docker.storages import Folder, InBucket, Place, tree
 from scs2_cubes_tests.end_to_end.trial import Tree, in_process
+from scs2_cubes_tests.s3.server import OWNER
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
@@ -88,6 +87,7 @@ class Trial:
 
     stack: Stack
     server: DemoServer
+    place: Place
     reference: Tree
     last_asked: Mapping[str, str]
     """Cube → path of the source's chunk that was asked for last when the cube was made without trouble."""
@@ -97,10 +97,6 @@ class Trial:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.stack.port('3000')}"
 
-    @property
-    def storage(self) -> Path:
-        return self.stack.root / "volumes/data/demo"
-
     def launch(self, cube: str) -> str:
         keys = [[cube], self.forest_source] if cube == "forest_type_2015" else [[cube]]
         return launch(self.url, keys, "demo")
@@ -109,24 +105,13 @@ class Trial:
         self.server.faults.clear()
         hold.released.set()
 
-    def records(self, cube: str) -> dict[str, Any]:
-        """Records of the tiles that are done, by their names."""
-        found = {}
-        for path in self.storage.glob(f"{cube}.records/tiles/*.json"):
-            try:
-                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-            except (FileNotFoundError, json.JSONDecodeError):
-                # It is being replaced at this moment.
-                continue
-        return found
-
     def in_the_middle(self, cube: str) -> tuple[str, Hold]:
         """Launch a run, and hold it where it has begun and can't end: by one chunk, so that other tiles are made."""
         hold = Hold()
         self.server.faults.add(hold, self.last_asked[cube])
         run = self.launch(cube)
         wait_until(f"{cube} to be in the middle", hold.reached.is_set, 240)
-        assert len(self.records(cube)) < TILES
+        assert len(self.place.records(cube)) < TILES
         return run, hold
 
     def settled(self, *runs: str) -> list[dg.DagsterRunStatus]:
@@ -141,7 +126,7 @@ class Trial:
             for cube in CUBES:
                 found = instance.fetch_materializations(dg.AssetKey(cube), limit=1).records
                 if found and (event := found[0].asset_materialization):
-                    versions = [record["data_version"] for record in self.records(cube).values()]
+                    versions = [record["data_version"] for record in self.place.records(cube).values()]
                     assert versions == [(event.tags or {})["dagster/data_version"]] * TILES, cube
 
     def require_done(self, *cubes: str) -> None:
@@ -150,24 +135,22 @@ class Trial:
         with self.stack.instance() as instance:
             for cube in cubes:
                 assert instance.get_materialized_partitions(dg.AssetKey(cube)) == {"demo"}, cube
-                made, expected = tree(self.storage, cube), part(self.reference, cube)
+                made, expected = self.place.tree(cube), part(self.reference, cube)
                 assert made.keys() == expected.keys(), cube
                 assert {name for name in expected if made[name] != expected[name]} == set(), cube
-
-
-def tree(folder: Path, cube: str = "*") -> Tree:
-    """Path below ``folder`` → bytes, of all files of cubes and records."""
-    paths = (path for suffix in ("zarr", "records") for path in folder.glob(f"{cube}.{suffix}/**/*"))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
 def part(whole: Tree, cube: str) -> Tree:
     return {name: content for name, content in whole.items() if name.startswith(f"{cube}.")}
 
 
-def case_of(folder: Path) -> Path:
-    """The demonstration on the platform's cluster."""
+def case_of(folder: Path, place: Place) -> Path:
+    """The demonstration on the platform's cluster, with its cubes in ``place``."""
     data = yaml.safe_load((CHECKOUT / "configs/demo.yml").read_text(encoding="utf-8"))
+    if place.entry is not None:
+        data["data_stores"] = [
+            place.entry if store["identifier"] == "storage" else store for store in data["data_stores"]
+        ]
     data["dask"] = {"mode": "address", "address": "${DASK_SCHEDULER_ADDRESS}"}
     path = folder / "case.yml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -183,8 +166,15 @@ def made_without_trouble(folder: Path, settings: Mapping[str, str], patch: pytes
     return tree(folder / "cubes/demo")
 
 
+@pytest.fixture(params=["folder", "s3"])
+def place(root: Path, request: pytest.FixtureRequest) -> Place:
+    if request.param == "s3":
+        return InBucket(request.getfixturevalue("bucket"))
+    return Folder(root / "volumes/data")
+
+
 @pytest.fixture
-def trial(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
+def trial(root: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
     with DemoServer() as server:
         key = root / "key.json"
         server.clms.write_credentials(key)
@@ -192,11 +182,11 @@ def trial(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         reference = made_without_trouble(tmp_path, settings, monkeypatch)
         last = {cube: server.requests.entries(re.compile(paths))[-1].path for cube, paths in PIXELS.items()}
         case = load_case(CHECKOUT / "configs/demo.yml")
-        place = {"SCS2_CONFIG": str(case_of(root)), "SCS2_DEMO_ROOT": str(root / "volumes/data")}
-        stack = Stack(root, variables(), {**settings, **place})
+        settings |= {"SCS2_CONFIG": str(case_of(root, place)), "SCS2_DEMO_ROOT": str(root / "volumes/data")}
+        stack = Stack(root, {**variables(), **place.variables}, settings, ports=place.ports)
         try:
             all_up(stack)
-            yield Trial(stack, server, reference, last, source_key(case.preloads[0]).path)
+            yield Trial(stack, server, place, reference, last, source_key(case.preloads[0]).path)
         finally:
             stack.kill_all()
 
@@ -289,11 +279,22 @@ def process_of(instance: dg.DagsterInstance, run: str) -> int:
 
 def nothing_is_left_behind(trial: Trial) -> None:
     """All six once more, through the same queue: no place and no slot is taken, and no pixel is made again."""
-    before = {path: path.stat().st_mtime_ns for path in trial.storage.rglob("*.zarr/**/*")}
+    before = trial.place.moments()
+    assert before
     assert trial.settled(*[trial.launch(cube) for cube in CUBES]) == [SUCCESS] * len(CUBES)
-    assert {path: path.stat().st_mtime_ns for path in trial.storage.rglob("*.zarr/**/*")} == before
+    assert trial.place.moments() == before
     trial.require_done(*CUBES)
     require_no_slot_taken(trial.stack)
+    if isinstance(trial.place, InBucket):
+        # Nothing lies in a container: neither cubes nor what was fetched for them.
+        assert list((trial.stack.root / "volumes/data").iterdir()) == []
+        require_no_secret_in_logs(trial.stack)
+
+
+def require_no_secret_in_logs(stack: Stack) -> None:
+    logs = list((stack.root / "logs").iterdir())
+    assert logs
+    assert [log.name for log in logs if OWNER["secret"] in log.read_text(encoding="utf-8", errors="replace")] == []
 
 
 def require_no_slot_taken(stack: Stack) -> None:

@@ -3,6 +3,8 @@
 Dagster's own launcher for code servers can't be asked that. So a run whose container was killed stays "started" for
 ever: it takes one of the queue's places, its slots in pools are never freed, and nothing starts it again. With this
 launcher ``run_monitoring`` marks it as failed, and the rest follows from ``dagster.yaml``.
+
+Named there, not imported by any module: daemon and web server load it, and nothing else of the package.
 """
 
 from __future__ import annotations

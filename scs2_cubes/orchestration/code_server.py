@@ -1,9 +1,11 @@
 """Dagster's code server, whose housekeeping outlives an absent database.
 
-``python -m scs2_docker.code_server OPTIONS`` is ``dagster api grpc OPTIONS``. That one looks after its runs in a thread
-that marks those as failed whose process has died. If the database doesn't answer at that moment, the thread ends with
-the error, and from then on the server takes dead runs for living ones: they hold their places for ever. Here it looks
-again until the database is back.
+``python -m scs2_cubes.orchestration.code_server OPTIONS`` is ``dagster api grpc OPTIONS``. That one looks after its
+runs in a thread that marks those as failed whose process has died. If the database doesn't answer at that moment, the
+thread ends with the error, and from then on the server takes dead runs for living ones: they hold their places for
+ever. Here it looks again until the database is back.
+
+For a history in PostgreSQL, and the only module that needs the extra ``postgres``: no other one imports it.
 """
 
 from __future__ import annotations
@@ -45,6 +47,6 @@ def main() -> None:
     cli(["api", "grpc", *sys.argv[1:]], prog_name="dagster")
 
 
-# Dagster starts each run as a process that imports this module once more.
+# Dagster starts each run as a process that imports this module once more: it has to stay light.
 if __name__ == "__main__":
     main()
