@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,8 @@ from dagster._core.storage.config import pg_config
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dask.config import collect_env
 from dask.utils import parse_bytes
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scs2_cubes.config import load_case
 from scs2_cubes_tests.docker.composition import (
@@ -205,6 +208,19 @@ def test_workers_are_not_profiled() -> None:
     settings = collect_env(image().environment)
     # As text it would be true.
     assert settings["distributed"]["worker"]["profile"]["enabled"] is False
+
+
+def test_packages_in_the_image_are_pinned_to_what_the_project_allows() -> None:
+    lines = (DOCKER / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
+    pinned = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(one) for one in project["dependencies"] + project["optional-dependencies"]["postgres"]]
+    assert [str(one) for one in wanted if pinned.get(canonicalize_name(one.name), "") not in one.specifier] == []
+    text = (DOCKER / "Dockerfile").read_text()
+    assert re.search(r"^COPY pyproject.toml .*docker/constraints.txt \./$", text, flags=re.MULTILINE)
+    assert re.findall(r"pip install.*\[postgres\]", text) == ['pip install -c constraints.txt "${wheel}[postgres]']
 
 
 def test_image_is_pinned_by_tag() -> None:
