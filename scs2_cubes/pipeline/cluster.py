@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -16,9 +15,10 @@ from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.comm.core import CommClosedError
 
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.errors import ConfigurationError, MaterializationError
+from scs2_cubes.errors import ConfigurationError, MaterializationError, TileError
+from scs2_cubes.pipeline.admission import Admission
+from scs2_cubes.pipeline.exposure import exposed
 from scs2_cubes.pipeline.graph import TileGraph
-from scs2_cubes.pipeline.installations import require_agreement
 from scs2_cubes.pipeline.watch import LOOK_SECONDS, Watch, killed_text
 
 __all__ = ["ClusterCompute", "open_cluster"]
@@ -27,8 +27,10 @@ __all__ = ["ClusterCompute", "open_cluster"]
 Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 20
+#: Addresses at which nobody on the way can read along.
+_ENCRYPTED = ("tls://", "wss://", "inproc://")
 #: Seconds for which a small result is waited for before the workers are looked at.
-_GATHER_SECONDS = 10
+_GATHER_SECONDS = 5
 #: Seconds within which a scheduler tells of all tasks that it gives up with one worker.
 _TOGETHER_SECONDS = 0.5
 
@@ -43,6 +45,11 @@ class ClusterCompute:
     """The scheduler's, for messages."""
     tell: Callable[[str], None]
     """Takes what is worth knowing about the workers."""
+    watch: Watch
+    """Looks at the workers, and knows them from one graph to the next."""
+    exposes: bool = False
+    """Whether what is sent goes over a network where others can read it."""
+    _told_of: set[str] = field(default_factory=set)
 
     @property
     def dashboard(self) -> str | None:
@@ -51,21 +58,29 @@ class ClusterCompute:
     def run(self, graph: TileGraph[Result], on_tile: Callable[[Result], None]) -> None:
         """See :class:`scs2_cubes.pipeline.compute.Compute`.
 
-        Raises MaterializationError where the scheduler is lost, and where workers die of a tile.
+        Tells where access keys travel over a network that others can read. Raises MaterializationError where the
+        scheduler is lost or silent, where workers die of a tile, and where none is left or comes; ConfigurationError
+        where one comes that may not take part.
         """
         if self.client.status != "running":
             # Otherwise it would wait for a scheduler that may never come back, for each partition anew.
             raise MaterializationError(self._lost())
+        self._tell_exposed(graph)
         futures: list[Future[Any]] = []
         try:
+            self.watch.begin(graph)
             futures += self.client.get(graph.tasks, list(graph.tiles), sync=False)
-            watch = Watch(self.client, self.address, graph, self.tell)
-            for future in _as_finished(futures, watch):
-                on_tile(_result_of(future, watch))
+            for future in _as_finished(futures, self.watch):
+                on_tile(_result_of(future, self.watch))
         except KilledWorker as error:
             killed = _killed_together(futures, error)
             self._forget(futures)
             raise MaterializationError(killed_text(graph, killed)) from error
+        except TileError:
+            self._forget(futures)
+            # A worker that came a moment ago, and that may not take part, can be the cause.
+            self.watch.look(at_once=True)
+            raise
         except (FutureCancelledError, CommClosedError, ClosedClientError) as error:
             self._forget(futures)
             raise MaterializationError(f"{self._lost()} ({type(error).__name__}: {error})") from error
@@ -73,6 +88,16 @@ class ClusterCompute:
             # An interruption, too: the cluster must not go on with what nobody waits for.
             self._forget(futures)
             raise
+
+    def _tell_exposed(self, graph: TileGraph[Any]) -> None:
+        places = [place for place in exposed(graph) if place not in self._told_of] if self.exposes else []
+        if places:
+            self._told_of.update(places)
+            self.tell(
+                f"the access key of {', '.join(places)} is sent to the scheduler at {self.address} and to its workers "
+                "unencrypted, and lies in their memory. Take it out of storage_options, and give workers and this "
+                "process the AWS environment or a profile; or use a scheduler at tls://…"
+            )
 
     def _lost(self) -> str:
         return (
@@ -90,9 +115,13 @@ class ClusterCompute:
 def open_cluster(spec: DaskSpec, tell: Callable[[str], None], folders: Sequence[str] = ()) -> Iterator[ClusterCompute]:
     """The cluster that ``spec`` asks for, until the end of the block: mode ``local`` or ``address``.
 
-    ``tell`` takes warnings: of versions that differ, of workers elsewhere although ``folders`` (cubes, caches) lie on
-    this machine, and later of workers that are lost or out of memory. Raises ConfigurationError where no scheduler
-    answers at the address, and where scheduler or workers have versions with which nothing may be made.
+    ``tell`` takes warnings: of versions that differ, of access keys that travel in clear, and later of workers that are
+    lost or out of memory, and of a scheduler that doesn't answer. ``folders`` (of cubes, of caches) are those of this
+    machine that workers of an existing cluster have to see, too; what isn't there yet is left out. Each worker is
+    examined when the run connects or, where it comes later, within seconds of its coming.
+
+    Raises ConfigurationError where no scheduler answers at the address, where scheduler or workers have something
+    installed with which nothing may be made, and where workers don't see the folders.
     """
     if spec.mode == "local":
         with (
@@ -107,13 +136,15 @@ def open_cluster(spec: DaskSpec, tell: Callable[[str], None], folders: Sequence[
             ) as cluster,
             Client(cluster) as client,
         ):
-            yield ClusterCompute(client, cluster.scheduler_address, tell)
+            address = cluster.scheduler_address
+            yield ClusterCompute(client, address, tell, Watch(client, address, tell))
     else:
         address = spec.address or ""
         with _connect(address) as client:
-            require_agreement(client, address, tell)
-            _tell_strangers(client, folders, tell)
-            yield ClusterCompute(client, address, tell)
+            admission = Admission(client, address, folders, tell)
+            admission.examine_all()
+            watch = Watch(client, address, tell, admission.examine)
+            yield ClusterCompute(client, address, tell, watch, exposes=not address.startswith(_ENCRYPTED))
 
 
 def _connect(address: str) -> Client:
@@ -138,19 +169,26 @@ def _as_finished(futures: Sequence[Future[Any]], watch: Watch) -> Iterator[Futur
             future = finished.get(timeout=LOOK_SECONDS)
         except Empty:
             continue
+        watch.heard()
         missing -= 1
         yield future
 
 
 def _result_of(future: Future[Any], watch: Watch) -> Any:
-    """What came of a task that is finished; made again, where the worker that had it is gone by now."""
+    """What came of a task that is finished; made again, where the worker that had it is gone by now.
+
+    Raises what the task raised, and as :meth:`~scs2_cubes.pipeline.watch.Watch.look` does: a scheduler that is silent
+    would be waited for without end.
+    """
     while True:
+        asked = time.monotonic()
         try:
             return future.result(timeout=_GATHER_SECONDS)
         except TimeoutError:
             if future.status == "error":
                 # The task's own.
                 raise
+            watch.missed(asked)
             watch.look()
 
 
@@ -161,30 +199,3 @@ def _killed_together(futures: Sequence[Future[Any]], first: KilledWorker) -> lis
     errors = [future.exception(timeout=_GATHER_SECONDS) for future in futures if future.status == "error"]
     same = [one for one in errors if isinstance(one, KilledWorker) and one.task != first.task]
     return [first, *same]
-
-
-def _tell_strangers(client: Client, folders: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Tell of workers on other hosts that are to use folders of this one."""
-    if not folders:
-        return
-    info: Any = client.scheduler_info()
-    hosts = _strangers(worker["host"] for worker in info["workers"].values())
-    if hosts:
-        tell(
-            f"workers run on other hosts ({', '.join(hosts)}), but these lie on this one: {', '.join(folders)}. Unless "
-            "they are shared folders at the same path there, put them on S3 (store_id: s3)"
-        )
-
-
-def _strangers(hosts: Iterable[Any]) -> list[str]:
-    return sorted({str(host) for host in hosts if not _is_here(str(host))})
-
-
-def _is_here(host: str) -> bool:
-    """True where ``host`` is an address of this machine: only to those a socket can be bound."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
-            trial.bind((host, 0))
-    except OSError:
-        return False
-    return True

@@ -72,8 +72,8 @@ def open_compute(
     """What ``spec`` asks for, until the end of the block. Starts processes or connects where it must.
 
     ``tell`` takes what is worth knowing about a cluster (default: Python's log), ``folders`` are those of this machine
-    that its workers have to use. Raises ConfigurationError where no scheduler answers at the address, or one of other
-    versions.
+    that its workers have to use. Raises ConfigurationError where no scheduler answers at the address, or one whose
+    workers have something else installed or don't see ``folders``.
     """
     if spec.mode == "threads":
         yield ThreadCompute(spec.n_workers or len(os.sched_getaffinity(0)))

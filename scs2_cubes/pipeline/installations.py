@@ -1,23 +1,29 @@
-"""Which versions scheduler, workers and this process have, and where they must be the same."""
+"""What scheduler, workers and this process have installed, and where it must be the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.versions import get_versions
 
 from scs2_cubes.errors import ConfigurationError
 
-__all__ = ["Disagreement", "disagreements", "require_agreement"]
+__all__ = ["Disagreement", "differing_sources", "disagreements", "named", "require_agreement", "source_fingerprint"]
 
 #: Without the same ones tasks can't be unpickled, or pixels depend on who made them.
 _MUST_AGREE = ("scs2_cubes", "python", "dask", "distributed")
-#: Differences of these are worth knowing of.
-_SHOULD_AGREE = ("zarr", "numpy", "numba")
+#: Differences of these are worth knowing of: they make the numbers, decode pixels, place nodes, make bytes.
+_SHOULD_AGREE = ("zarr", "numpy", "numba", "rasterio", "pyproj", "numcodecs")
 #: How many workers are named in a message.
 _NAMED = 3
+#: Digits of a fingerprint that are shown.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +42,119 @@ class Disagreement:
     @property
     def text(self) -> str:
         """For people: which package, and who has which."""
-        others = ", ".join(f"{version} on {_named(who)}" for version, who in self.others.items())
+        others = ", ".join(f"{version} on {named(who)}" for version, who in self.others.items())
         return f"{self.package} is {self.here} here, {others}"
 
 
 def disagreements(versions: Mapping[str, Any]) -> list[Disagreement]:
-    """Where ``versions``, as ``Client.get_versions`` gives them, differ from those of this process. Pure."""
+    """Where ``versions``, as ``Client.get_versions`` gives them, differ from those of this process. Pure.
+
+    ``scheduler`` may be missing, where it has been compared before.
+    """
     here = versions["client"]["packages"]
-    others = {"the scheduler": versions["scheduler"]["packages"]}
+    others = {"the scheduler": versions["scheduler"]["packages"]} if "scheduler" in versions else {}
     others |= {f"worker {address}": info["packages"] for address, info in sorted(versions["workers"].items())}
     return [found for package in (*_MUST_AGREE, *_SHOULD_AGREE) for found in _compared(package, here, others)]
 
 
-def require_agreement(client: Client, address: str, tell: Callable[[str], None]) -> None:
-    """Ask the scheduler at ``address`` and its workers for their versions; ``tell`` of those that merely differ.
+@cache
+def source_fingerprint() -> str:
+    """SHA-256 over the relative paths and contents of this package's Python files, as hexadecimal digits.
 
-    One request to each; workers that come later aren't asked. Raises ConfigurationError where scs2_cubes, Python (its
-    minor version), dask or distributed differ: tasks couldn't be unpickled, or pixels would depend on who makes them.
+    Reads some 200 files at the first call and none later: what a process has loaded doesn't change with its files, so
+    a worker that has been asked once and runs on through an update is found out, too.
     """
-    versions: Any = client.get_versions(packages=[*_MUST_AGREE, *_SHOULD_AGREE])
+    root = Path(__file__).parents[1]
+    digest = sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        name, text = path.relative_to(root).as_posix().encode(), path.read_bytes()
+        # Lengths, so that no two packages give the same stream.
+        digest.update(b"%d %s %d " % (len(name), name, len(text)) + text)
+    return digest.hexdigest()
+
+
+def differing_sources(here: str, answers: Mapping[str, Any]) -> Disagreement | None:
+    """Whether ``answers``, worker → fingerprint or the error that came instead, differ from the one ``here``. Pure.
+
+    A worker that is lost meanwhile (OSError) is no disagreement.
+    """
+    differing: dict[str, list[str]] = {}
+    for address, answer in sorted(answers.items()):
+        if answer != here and not isinstance(answer, OSError):
+            differing.setdefault(_source_text(answer), []).append(f"worker {address}")
+    others = {text: tuple(who) for text, who in differing.items()}
+    return Disagreement("the source text of scs2_cubes", _source_text(here), others, is_fatal=True) if others else None
+
+
+def require_agreement(
+    client: Client,
+    address: str,
+    workers: Collection[str],
+    tell: Callable[[str], None],
+    *,
+    timeout: float,
+    with_scheduler: bool = True,
+) -> None:
+    """Compare ``workers`` of the cluster of ``address`` with this process, and ``tell`` of what merely differs.
+
+    The scheduler is asked, too, if ``with_scheduler``, and each worker twice.
+
+    Raises ConfigurationError where scs2_cubes, Python (its minor version), dask or distributed differ: tasks couldn't
+    be unpickled, or pixels would depend on who makes them. So it does where the Python files of scs2_cubes differ,
+    whatever their version says: a record says at which code version its tile was made, and a worker with an older
+    checkout would make that untrue. Differences that no pixel depends on are refused, too, because nobody can tell them
+    apart. The scheduler makes no pixels, so of it only versions count. Raises OSError where there is no answer within
+    ``timeout`` seconds for each question.
+    """
+    versions: Any = client.sync(_versions, client, list(workers), with_scheduler, callback_timeout=timeout)
     found = disagreements(versions)
+    if not any(one.is_fatal for one in found):
+        answers: Any = client.run(
+            source_fingerprint, workers=list(workers), on_error="return", callback_timeout=timeout
+        )
+        sources = differing_sources(source_fingerprint(), answers)
+        found += [sources] if sources else []
     fatal = "; ".join(one.text for one in found if one.is_fatal)
     if fatal:
         raise ConfigurationError(
-            f"dask.address: the cluster of {address} has other versions: {fatal}. Install the same "
-            "ones there (as a rule: the same image or the same lock file), or set dask.mode to local or threads"
+            f"dask.address: the cluster of {address} has other versions: {fatal}. Install the same ones there (the "
+            "same image, or the same commit and constraints) and start workers again, which keep what they have "
+            "loaded, or set dask.mode to local or threads"
         )
     if found:
         tell(
             f"the cluster of {address} has other versions: {'; '.join(one.text for one in found)}. "
             "As a rule results are the same; install the same ones to be sure"
         )
+
+
+def named(who: Collection[str]) -> str:
+    """For people: the first ones of many."""
+    more = len(who) - _NAMED
+    return ", ".join(list(who)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+async def _versions(client: Client, workers: list[str], with_scheduler: bool) -> dict[str, Any]:
+    """As Client.get_versions, but of some workers: those that came later."""
+    packages = [*_MUST_AGREE, *_SHOULD_AGREE]
+    scheduler: Any = client.scheduler
+    question = {"op": "versions", "packages": packages}
+    found = {
+        "client": get_versions(packages=packages),
+        "workers": await scheduler.broadcast(msg=question, workers=workers, on_error="ignore"),
+    }
+    return found | ({"scheduler": await scheduler.versions(packages=packages)} if with_scheduler else {})
+
+
+def _source_text(answer: object) -> str:
+    """For people: a fingerprint, or what came instead."""
+    if isinstance(answer, str):
+        return answer[:_SHOWN]
+    # Distributed sends the error that unpickling a task's function raises as it is, or as an Exception with its repr.
+    if "ModuleNotFoundError" in repr(answer):
+        return f"missing ({answer})"
+    # As a rule an older one without the function that was to be called.
+    return f"another one ({type(answer).__name__}: {answer})"
 
 
 def _compared(
@@ -94,8 +182,3 @@ def _is_fatal(package: str, mine: str, version: str) -> bool:
     if package == "python":
         return mine.split(".")[:2] != version.split(".")[:2]
     return package in _MUST_AGREE
-
-
-def _named(who: tuple[str, ...]) -> str:
-    more = len(who) - _NAMED
-    return ", ".join(who[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -8,17 +8,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+from distributed import Client
 
 from scs2_cubes.core.cube import CubeSchema
 from scs2_cubes.core.grid import Tile
 from scs2_cubes.core.specification import DaskSpec
+from scs2_cubes.pipeline.installations import source_fingerprint
 from scs2_cubes.storage.zarr_cube import ZarrCube
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT
 from scs2_cubes_tests.pipeline.worlds import World
@@ -42,6 +45,8 @@ class DaskProcesses:
         return DaskSpec(mode="address", address=self.address)
 
     def start_scheduler(self, extra: Mapping[str, str] | None = None) -> None:
+        # These workers load the files as they are now, whatever they were when another test looked.
+        source_fingerprint.cache_clear()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = self.port or free.getsockname()[1]
@@ -53,11 +58,14 @@ class DaskProcesses:
             assert time.monotonic() < limit, "the scheduler doesn't answer"
             time.sleep(0.05)
 
-    def start_worker(self, memory: str = "2GiB", extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, memory: str = "2GiB", extra: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         number = len(self.workers)
         options = ("--no-nanny", "--nthreads", "1", "--memory-limit", memory, "--no-dashboard", "--host", "127.0.0.1")
         places = ("--local-directory", str(self.folder / f"worker{number}"), "--death-timeout", "10")
-        worker = self._start("worker", self.address, *options, *places, "--name", f"worker{number}", extra=extra)
+        name = ("--name", f"worker{number}")
+        worker = self._start("worker", self.address, *options, *places, *name, extra=extra, cwd=cwd)
         self.workers.append(worker)
         return worker
 
@@ -66,14 +74,16 @@ class DaskProcesses:
             process.send_signal(signal.SIGKILL)
             process.wait(20)
 
-    def _start(self, *command: str, extra: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, *command: str, extra: Mapping[str, str] | None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
         log = self.folder / f"{command[0]}.log"
         with log.open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *command],
                 env={**environment, **(extra or {})},
-                cwd=self.folder,
+                cwd=cwd or self.folder,
                 stdout=out,
                 stderr=out,
             )
@@ -84,6 +94,33 @@ class DaskProcesses:
         except OSError:
             return False
         return True
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[DaskProcesses]:
+    """A scheduler without workers."""
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    running = DaskProcesses(folder)
+    running.start_scheduler()
+    yield running
+    running.stop()
+
+
+def connected(processes: DaskProcesses, workers: int) -> Client:
+    """A client that has seen that number of workers."""
+    client = Client(processes.address)
+    client.wait_for_workers(workers, timeout=60)
+    return client
+
+
+def until_workers(processes: DaskProcesses, count: int) -> None:
+    """Wait until the scheduler has no more and no fewer workers than that."""
+    limit = time.monotonic() + 60
+    with Client(processes.address) as client:
+        while len(client.scheduler_info(n_workers=-1)["workers"]) != count:
+            assert time.monotonic() < limit, f"there aren't {count} workers"
+            time.sleep(0.1)
 
 
 @dataclass(frozen=True)

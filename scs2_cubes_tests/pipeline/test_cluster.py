@@ -1,38 +1,26 @@
-"""A Dask cluster of processes that die, are lost, are out of memory or have other versions."""
+"""A Dask cluster of processes that die, are lost, are frozen or out of memory."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dask
 import pytest
-from distributed import Client
 
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.errors import ConfigurationError, MaterializationError
-from scs2_cubes.pipeline import cluster, watch
+from scs2_cubes.errors import MaterializationError
+from scs2_cubes.pipeline import watch
 from scs2_cubes.pipeline.compute import open_compute
-from scs2_cubes.pipeline.installations import disagreements
 from scs2_cubes.pipeline.materialize import Progress
-from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses, slow
+from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses, connected, slow, until_workers
 from scs2_cubes_tests.pipeline.worlds import genus_world
 
 #: Of the grid of 130 x 135 pixels, in tiles of 32.
 ALL_TILES = 25
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[DaskProcesses]:
-    folder = tmp_path / "dask"
-    folder.mkdir()
-    running = DaskProcesses(folder)
-    running.start_scheduler()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -117,10 +105,10 @@ def test_workers_that_are_paused(tmp_path: Path, processes: DaskProcesses, monke
     world = slow(genus_world(tmp_path), 0, "y02x02", 700_000_000)
     with (
         open_compute(processes.spec, told.append) as compute,
-        pytest.raises(MaterializationError, match=r"are paused, because .* tile y02x02.* Choose smaller tiles"),
+        pytest.raises(MaterializationError, match=r"are paused, because .* tile .*y02x02.* Choose smaller tiles"),
     ):
         world.make(compute)
-    assert any("is paused: it takes" in line and "with tile y02x02" in line for line in told)
+    assert any("is paused: it takes" in line and "y02x02" in line for line in told)
 
 
 def test_all_workers_gone(tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,118 +126,130 @@ def test_all_workers_gone(tmp_path: Path, processes: DaskProcesses, monkeypatch:
             # One that comes later is waited for.
             processes.start_worker()
 
-    with (
-        open_compute(processes.spec, tell) as compute,
-        pytest.raises(MaterializationError, match=f"all workers of {processes.address} are gone, for 3 s"),
-    ):
+    gone = f"all workers of {processes.address} are gone, for 3 s"
+    with open_compute(processes.spec, tell) as compute:
+        with pytest.raises(MaterializationError, match=gone):
+            world.make(compute, on_progress)
+        assert told[0] == f"the cluster of {processes.address} has no worker yet: waiting for one"
+        assert 3 <= len(world.store.records()) < ALL_TILES
+
+        # The next partition of the same run doesn't wait as for a cluster that is only starting.
+        with pytest.raises(MaterializationError, match=gone):
+            world.make(compute)
+        assert told[-1] == f"the cluster of {processes.address} has none of its workers any more: waiting for one"
+
+        # Where one comes back, all is well again.
+        processes.start_worker()
+        connected(processes, 1).close()
+        assert world.make(compute).made > 0
+    assert len(world.store.records()) == ALL_TILES
+
+
+def test_a_worker_that_never_comes(tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_FIRST_PATIENCE", 5.0)
+    monkeypatch.setattr(watch, "_PATIENCE", 2.0)
+    world = genus_world(tmp_path)
+    with open_compute(processes.spec) as compute:
+        with pytest.raises(
+            MaterializationError, match=rf"no worker has come to the cluster of {processes.address} for 5 s\. Start one"
+        ):
+            world.make(compute)
+        with pytest.raises(MaterializationError, match=r"no worker has come to .* for 2 s"):
+            world.make(compute)
+
+
+def test_workers_that_go_between_two_partitions(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of an adaptive cluster do; new ones may have to queue for a node."""
+    monkeypatch.setattr(watch, "_PATIENCE", 0.1)
+    told: list[str] = []
+    first = processes.start_worker()
+    connected(processes, 1).close()
+
+    def tell(line: str) -> None:
+        told.append(line)
+        processes.start_worker()
+
+    with open_compute(processes.spec, tell) as compute:
+        assert genus_world(tmp_path / "first").make(compute).made == ALL_TILES
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+        until_workers(processes, 0)
+        assert genus_world(tmp_path / "second").make(compute).made == ALL_TILES
+    assert told == [f"the cluster of {processes.address} has none of its workers any more: waiting for one"]
+
+
+def test_a_frozen_scheduler(
+    tmp_path: Path, processes: DaskProcesses, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SILENCE_PATIENCE", 20.0)
+    monkeypatch.setattr(watch, "_SILENCE_SECONDS", 3.0)
+    processes.start_worker()
+    connected(processes, 1).close()
+    scheduler = processes.scheduler
+    assert scheduler is not None
+    world = slow(genus_world(tmp_path))
+    told: list[str] = []
+    with open_compute(processes.spec, told.append) as compute:
+        with pytest.raises(
+            MaterializationError, match=rf"scheduler at {processes.address} hasn't answered for \d+ s, although"
+        ):
+            world.make(compute, freezing(scheduler))
+        (line,) = told
+        assert line.startswith(f"the Dask scheduler at {processes.address} hasn't answered for ")
+        assert 3 <= len(world.store.records()) < ALL_TILES
+        scheduler.send_signal(signal.SIGCONT)
+        world.make(compute)
+    assert world.files() == expected
+
+
+def test_a_scheduler_that_is_frozen_to_the_end(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving the cluster doesn't wait for it, and doesn't hide the error."""
+    monkeypatch.setattr(watch, "_SILENCE_PATIENCE", 3.0)
+    processes.start_worker()
+    scheduler = processes.scheduler
+    assert scheduler is not None
+    world = slow(genus_world(tmp_path))
+    frozen: list[float] = []
+
+    def on_progress(progress: Progress) -> None:
+        frozen.append(time.monotonic())
+        freezing(scheduler)(progress)
+
+    with pytest.raises(MaterializationError, match="hasn't answered"), open_compute(processes.spec) as compute:
         world.make(compute, on_progress)
-    assert told[0] == f"the cluster of {processes.address} has no worker yet: waiting for one"
-    assert 3 <= len(world.store.records()) < ALL_TILES
+    assert time.monotonic() - frozen[-1] < 30
 
 
-def pretended(folder: Path, package: str, version: str) -> dict[str, str]:
-    """An environment in which ``package`` is said to be installed as ``version``; what is imported is the same."""
-    metadata = folder / "elsewhere" / f"{package}-{version}.dist-info" / "METADATA"
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-    return {"PYTHONPATH": f"{metadata.parents[1]}:{Path(__file__).resolve().parents[2]}"}
-
-
-def test_a_worker_with_another_version_of_ours(tmp_path: Path, processes: DaskProcesses) -> None:
-    processes.start_worker()
-    processes.start_worker(extra=pretended(tmp_path, "scs2_cubes", "9.9.9"))
-    with (
-        connected(processes, 2),
-        pytest.raises(ConfigurationError, match=r"scs2_cubes is .* here, 9\.9\.9 on worker tcp://127") as raised,
-        open_compute(processes.spec),
-    ):
-        pytest.fail("it must not be used")
-    # The other one isn't blamed.
-    assert str(raised.value).count("worker tcp://") == 1
-
-
-@pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
-def test_a_worker_with_another_numba_is_told_of(tmp_path: Path, processes: DaskProcesses) -> None:
-    processes.start_worker(extra=pretended(tmp_path, "numba", "0.1.2"))
-    told: list[str] = []
-    with connected(processes, 1), open_compute(processes.spec, told.append):
-        pass
-    (line,) = told
-    assert "numba is" in line
-    assert "0.1.2 on worker tcp://127.0.0.1:" in line
-
-
-def connected(processes: DaskProcesses, workers: int) -> Client:
-    """A client that has seen that number of workers."""
-    client = Client(processes.address)
-    client.wait_for_workers(workers, timeout=60)
-    return client
-
-
-def answer(**packages: str | None) -> dict[str, Any]:
-    same = {"scs2_cubes": "1", "python": "3.11.2.final.0", "dask": "1", "distributed": "1", "zarr": "1", "numpy": "1"}
-    return {"packages": {**same, "numba": "1", **packages}}
-
-
-@pytest.mark.parametrize(
-    ("scheduler", "worker", "expected"),
-    [
-        ({}, {}, []),
-        ({"dask": "2"}, {}, [("dask is 1 here, 2 on the scheduler", True)]),
-        ({"scs2_cubes": None}, {}, [("scs2_cubes is 1 here, not installed on the scheduler", True)]),
-        ({}, {"distributed": "2"}, [("distributed is 1 here, 2 on worker tcp://w:1", True)]),
-        ({}, {"python": "3.12.2.final.0"}, [("python is 3.11.2 here, 3.12.2 on worker tcp://w:1", True)]),
-        ({}, {"python": "3.11.9.final.0"}, [("python is 3.11.2 here, 3.11.9 on worker tcp://w:1", False)]),
-        (
-            {"zarr": "3"},
-            {"zarr": "3", "numpy": "2"},
-            [
-                ("zarr is 1 here, 3 on the scheduler, worker tcp://w:1", False),
-                ("numpy is 1 here, 2 on worker tcp://w:1", False),
-            ],
-        ),
-    ],
-)
-def test_what_differs(
-    scheduler: dict[str, str | None], worker: dict[str, str | None], expected: list[tuple[str, bool]]
+def test_a_scheduler_that_is_silent_for_a_while(
+    tmp_path: Path, processes: DaskProcesses, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions = {
-        "client": answer(),
-        "scheduler": answer(**scheduler),
-        "workers": {"tcp://w:1": answer(**worker), "tcp://v:1": answer()},
-    }
-    assert [(one.text, one.is_fatal) for one in disagreements(versions)] == expected
-
-
-def test_many_workers_are_counted() -> None:
-    workers = {f"tcp://w:{number}": answer(numpy="2") for number in range(1, 7)}
-    (found,) = disagreements({"client": answer(), "scheduler": answer(), "workers": workers})
-    assert found.text == "numpy is 1 here, 2 on worker tcp://w:1, worker tcp://w:2, worker tcp://w:3 and 3 more"
-
-
-def test_hosts_that_are_not_this_one() -> None:
-    # 192.0.2.0/24 and 2001:db8::/32 are for documentation: no machine has an address there (RFC 5737, RFC 3849).
-    assert cluster._strangers(["127.0.0.1", "192.0.2.7", "::1", "2001:db8::7", "127.0.0.1"]) == [
-        "192.0.2.7",
-        "2001:db8::7",
-    ]
-
-
-def test_workers_elsewhere_with_folders_of_this_machine(
-    processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    monkeypatch.setattr(watch, "_SILENCE_SECONDS", 3.0)
     processes.start_worker()
+    scheduler = processes.scheduler
+    assert scheduler is not None
+    world = slow(genus_world(tmp_path))
     told: list[str] = []
-    with connected(processes, 1):
-        with open_compute(processes.spec, told.append, ["/data/cubes"]):
-            pass
-        assert told == []
-        monkeypatch.setattr(cluster, "_is_here", lambda _: False)
-        with open_compute(processes.spec, told.append):
-            pass
-        assert told == []
-        with open_compute(processes.spec, told.append, ["/data/cubes"]):
-            pass
-    (line,) = told
-    assert "other hosts (127.0.0.1)" in line
-    assert "/data/cubes" in line
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "hasn't answered" in line:
+            scheduler.send_signal(signal.SIGCONT)
+
+    with open_compute(processes.spec, tell) as compute:
+        assert world.make(compute, freezing(scheduler)).made == ALL_TILES
+    assert len([line for line in told if "hasn't answered" in line]) == 1
+    assert world.files() == expected
+
+
+def freezing(scheduler: subprocess.Popen[bytes]) -> Callable[[Progress], None]:
+    """What stops the scheduler's process after three tiles."""
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done == 3:
+            scheduler.send_signal(signal.SIGSTOP)
+
+    return on_progress
