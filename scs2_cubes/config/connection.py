@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from scs2_cubes.config.models import Automation, Dask, General
 from scs2_cubes.config.problems import Problems
 from scs2_cubes.core.native import RetryPolicy
-from scs2_cubes.core.specification import AutomationSpec, DaskSpec
+from scs2_cubes.core.specification import AutomationSpec, DaskSpec, DatasetSpec
 
-__all__ = ["automation_spec", "dask_spec", "retry_policy"]
+__all__ = ["automation_spec", "dask_spec", "retry_policy", "steps_warnings"]
 
 _OLDER_SCHEDULERS = {
     "threads": DaskSpec(),
@@ -24,7 +25,7 @@ _OLDER_SCHEDULERS = {
 _MEANT_IN_MODE = {
     "threads": {"mode", "n_workers"},
     "local": {"mode", "n_workers", "threads_per_worker", "memory_limit"},
-    "address": {"mode", "address"},
+    "address": {"mode", "address", "steps"},
 }
 
 
@@ -65,4 +66,11 @@ def dask_spec(general: General, dask: Dask, problems: Problems) -> DaskSpec:
     if dask.mode == "address" and (not dask.address or "://" not in dask.address):
         text = "mode 'address' needs the scheduler's address, for example tcp://127.0.0.1:8786"
         problems.add(("dask", "address"), text)
-    return DaskSpec(dask.mode, dask.address, dask.n_workers, dask.threads_per_worker, dask.memory_limit)
+    return DaskSpec(dask.mode, dask.address, dask.n_workers, dask.threads_per_worker, dask.memory_limit, dask.steps)
+
+
+def steps_warnings(dask: DaskSpec, datasets: Sequence[DatasetSpec]) -> tuple[str, ...]:
+    """Of a job that was asked for and can't be there."""
+    if not dask.steps or len({dataset.partition_keys for dataset in datasets}) == 1:
+        return ()
+    return ("dask.steps: has no effect, because a job's datasets must all have the same partitions",)

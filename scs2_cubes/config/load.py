@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scs2_cubes.config.connection import automation_spec, dask_spec, retry_policy
+from scs2_cubes.config.connection import automation_spec, dask_spec, retry_policy, steps_warnings
 from scs2_cubes.config.datasets import dataset_specs
 from scs2_cubes.config.document import parse_yaml
 from scs2_cubes.config.environment import substitute
@@ -79,6 +79,7 @@ def load_case(path: str | os.PathLike[str] | None = None, *, environ: Mapping[st
             *_secret_warnings(raw),
             *small_cache_warnings(sections, stores),
             *outside_warnings(sites, regions, datasets),
+            *steps_warnings(dask, datasets),
         ),
     )
 

@@ -368,6 +368,9 @@ class Dask(Section):
     """Threads of each worker process, where the mode is local."""
     memory_limit: MemorySize = "auto"
     """Memory of each worker process, where the mode is local, for example 4GiB."""
+    steps: bool = False
+    """Whether Dagster offers the job everything_on_dask, where the mode is address: whole steps as tasks of workers,
+    which must be able to run them."""
 
 
 class Automation(Section):

@@ -51,7 +51,7 @@ class StoreSpec:
     identifier: str
     """Name in the configuration."""
     protocol: str
-    """``store_id``: ``stac``, later ``clms``, ``cciodp``, ``file`` …"""
+    """``store_id``: ``stac``, ``clms``, ``cciodp``, ``s3``, ``file``, ``https``."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """``store_params`` without ``href_rewrite``; paths are absolute. May hold secrets, so it's never printed."""
     href_rewrite: tuple[tuple[str, str], ...] = ()
@@ -79,6 +79,8 @@ class DaskSpec:
     """Threads of each worker process, where the mode is ``local``."""
     memory_limit: str = "auto"
     """Memory limit of each worker process, where the mode is ``local``."""
+    steps: bool = False
+    """Whether whole steps may be tasks of the cluster, where the mode is ``address``: its workers can run them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -12,6 +13,7 @@ from scs2_cubes.core.native import NativeDataset
 from scs2_cubes.core.specification import Case, DatasetSpec
 from scs2_cubes.errors import ChecksFailedError, ConfigurationError, MaterializationError
 from scs2_cubes.orchestration.checks import current_evaluation, evaluations
+from scs2_cubes.orchestration.executors import require_run
 from scs2_cubes.orchestration.metadata import mean_metadata, picture_metadata, report_metadata
 from scs2_cubes.orchestration.provenance import cube_key, cube_tags, report_source
 from scs2_cubes.orchestration.resources import ProgressSink
@@ -20,7 +22,14 @@ from scs2_cubes.pipeline.compute import Compute
 from scs2_cubes.pipeline.cubes import PlannedPartition, describe_source, plan_partition, window_fetch
 from scs2_cubes.pipeline.findings import note_verdicts
 from scs2_cubes.pipeline.inspection import Inspection, Look, inspect_partition, look_of
-from scs2_cubes.pipeline.materialize import Fetch, PartitionReport, fetch_due, materialize_partition, prepare_cube
+from scs2_cubes.pipeline.materialize import (
+    Fetch,
+    PartitionReport,
+    Progress,
+    fetch_due,
+    materialize_partition,
+    prepare_cube,
+)
 from scs2_cubes.pipeline.plan import specification_version
 from scs2_cubes.pipeline.state import partition_state
 from scs2_cubes.pipeline.summaries import note_summary, region_partitions, region_scales, region_summary
@@ -29,6 +38,8 @@ from scs2_cubes.storage import sweep
 
 __all__ = ["CubeRun"]
 
+#: Seconds between two questions whether the run that a step belongs to is over.
+_LOOK_SECONDS = 2.0
 #: Pixels of a view's longer side: what a picture of less than 100 kB can show.
 _VIEW_PIXELS = 480
 
@@ -61,6 +72,7 @@ class CubeRun:
         report_source(self.context, self.dataset, native.version)
         failures: dict[str, Exception] = {}
         for key in wanted:
+            require_run(self.context)
             try:
                 planned = plan_partition(self.dataset, self.case.storage, native, key)
                 if is_making:
@@ -84,8 +96,9 @@ class CubeRun:
         with claim_partition(
             planned.store, key, lambda line: self._tell(f"{self.dataset.identifier}, {line}")
         ) as claim:
-            if claim.has_waited:
-                # The other run may have made a version newer than what this one was told when it began.
+            if claim.has_waited or _lies_at_another_version(planned):
+                # Another run may have made a version newer than what this one was told when it began: hours ago, where
+                # there were other partitions before.
                 native = self._described_again(native)
                 planned = plan_partition(self.dataset, self.case.storage, native, key)
             self._make_claimed(planned, window_fetch(self.dataset, native, self._tell), claim)
@@ -103,8 +116,7 @@ class CubeRun:
         fetched = fetch_due(plan, partition, store, fetch) if fetch else None
         with claim.cube():
             prepare_cube(plan, store)
-        listener = self.progress.listener(self.context.log, self._name(key))
-        report = materialize_partition(plan, partition, store, self.compute, listener, fetched, claim)
+        report = materialize_partition(plan, partition, store, self.compute, self._listener(key), fetched, claim)
         self.context.log.info(f"{self._name(key)}: {report.made} tiles made, {report.kept} kept")
         look, inspection = self._inspect(planned)
         note_summary(store, plan, inspection, region_partitions(self.dataset, partition))
@@ -181,12 +193,31 @@ class CubeRun:
         statuses = list(partition_statuses(self.case, self.dataset, self.dataset.partition_keys, native=native))
         self.context.log_event(current_evaluation(self.dataset, statuses))
 
+    def _listener(self, key: str) -> Callable[[Progress], None]:
+        listen, last = self.progress.listener(self.context.log, self._name(key)), time.monotonic()
+
+        def listen_and_look(progress: Progress) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LOOK_SECONDS:
+                require_run(self.context)
+                last = time.monotonic()
+            listen(progress)
+
+        return listen_and_look
+
     def _tell(self, line: str) -> None:
+        # This is heard while something is waited for, too.
+        require_run(self.context)
         self.context.log.info(line)
         self.progress.tell(line)
 
     def _name(self, key: str) -> str:
         return f"{self.dataset.identifier} {key}"
+
+
+def _lies_at_another_version(planned: PlannedPartition) -> bool:
+    """True where a tile of the partition is recorded as of another version than the plan's. Reads storage."""
+    return bool(partition_state(planned.plan, planned.partition, planned.store.records()).stale)
 
 
 def _summary(identifier: str, failures: dict[str, Exception], wanted: Iterable[str]) -> MaterializationError:

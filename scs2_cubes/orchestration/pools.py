@@ -7,6 +7,7 @@ protocol share a pool: as a rule they are accounts of one service.
 Without any configuration a pool limits nothing. Dagster enforces one only where a limit is known: set by name
 (``dagster instance concurrency set``, or in the web UI), or for all pools by ``concurrency.pools.default_limit`` in
 ``dagster.yaml``. So on a laptop there is nothing to set up, and nothing waits; ``docker/dagster.yaml`` sets a limit.
+Steps on a Dask cluster count as well, since :mod:`scs2_cubes.orchestration.dask_steps` takes their slots.
 """
 
 from __future__ import annotations

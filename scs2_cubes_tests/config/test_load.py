@@ -288,6 +288,10 @@ def test_retry(world: World, general: dict[str, object], policy: RetryPolicy) ->
             DaskSpec("local", None, 2, 4, "4GiB"),
         ),
         ({"dask": {"mode": "address", "address": "tcp://s:8786"}}, DaskSpec("address", "tcp://s:8786")),
+        (
+            {"dask": {"mode": "address", "address": "tcp://s:8786", "steps": True}},
+            DaskSpec("address", "tcp://s:8786", steps=True),
+        ),
         ({"general": {"dask_scheduler": "single-threaded"}}, DaskSpec(n_workers=1)),
         ({"general": {"dask_scheduler": "processes"}}, DaskSpec("local")),
         ({"general": {"dask_scheduler": "threads"}}, DaskSpec()),
@@ -296,6 +300,14 @@ def test_retry(world: World, general: dict[str, object], policy: RetryPolicy) ->
 def test_dask(world: World, section: dict[str, object], spec: DaskSpec) -> None:
     world.data |= section
     assert world.load().dask == spec
+
+
+def test_steps_without_a_job_are_told(world: World) -> None:
+    world.data["dask"] = {"mode": "address", "address": "tcp://s:8786", "steps": True}
+    assert world.load().warnings == ()
+    world.data["datasets"][1]["grid_mapping"] = "corner"
+    (warning,) = world.load().warnings
+    assert warning.startswith("dask.steps: has no effect, because")
 
 
 def test_dagster_home(world: World) -> None:

@@ -132,6 +132,7 @@ CASES = [
     ("datasets.0.open_params", {"crs": "EPSG:3035"}, "datasets[0].open_params: crs is the CRS of bbox, and there is none; leave it out, or say bbox"),
     # What computes, and how patiently.
     ("dask.address", "tcp://s:1", "dask.address: has no effect in mode 'threads', only in address"),
+    ("dask.steps", True, "dask.steps: has no effect in mode 'threads', only in address"),
     ("dask.memory_limit", "much", "dask.memory_limit: should be auto, or a size such as 4GiB, not 'much'"),
     ("dask.mode", "address", "dask.address: mode 'address' needs the scheduler's address, for example tcp://127.0.0.1:8786"),
     ("general.retry", {"initial_wait": 60}, "general.retry: max_wait (30 s) is shorter than initial_wait (60 s)"),

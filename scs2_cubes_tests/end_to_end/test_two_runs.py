@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scs2_cubes_tests.end_to_end.trial import GENUS, Tree, Trial, dataset, ended, wait_until
+from scs2_cubes_tests.end_to_end.trial import GENUS, Tree, Trial, dataset, ended, region, wait_until
 from scs2_cubes_tests.s3.server import Bucket
 from scs2_cubes_tests.s3.worlds import FOLDER, storage_entry
 
@@ -193,4 +193,34 @@ def test_killed_after_the_last_word(meeting: Meeting, tmp_path: Path) -> None:
     result = meeting.trial.run()
     assert result.code == 0, result.out + result.err
     assert meeting.stored() == truth
+    require_current(meeting)
+
+
+@pytest.mark.full
+def test_who_was_told_of_an_older_version_and_finds_nobody_does_not_go_back(meeting: Meeting, tmp_path: Path) -> None:
+    """A run of two partitions stops in its first; another one makes the second at a newer version, and has ended."""
+    boxes = {"first": [3430000, 2450000, 3431920, 2451920], "second": [3441000, 2450000, 3442920, 2451920]}
+    trial = meeting.trial
+    trial.data["grid_mappings"] = [region(name, box, 32) for name, box in boxes.items()]
+    trial.data["datasets"] = [dataset(CUBE, GENUS, list(boxes))]
+
+    def second_region() -> Tree:
+        stored = trial.tree(f"*/{CUBE}") or meeting.stored()
+        return {name: content for name, content in stored.items() if name.startswith("second/")}
+
+    first = meeting.start(stops_before=1)
+    wait_until(lambda: meeting.has("stopped"), first)
+    trial.server.catalogue.publish("FORESTPATHS_GENUS", 2)
+    second = trial.run("--region", "second")
+    assert second.code == 0, second.out + second.err
+    newer = second_region()
+    assert newer
+    meeting.let_go()
+    one = ended(first)
+    assert one.code == 0, one.out + one.err
+    assert second_region() == newer
+    # Of the first one it was told before the source changed.
+    result = trial.run()
+    assert result.code == 0, result.out + result.err
+    assert second_region() == newer
     require_current(meeting)

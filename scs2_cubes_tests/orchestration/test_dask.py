@@ -11,17 +11,12 @@ import dagster as dg
 import pytest
 from distributed import LocalCluster
 
-from scs2_cubes.config import load_case
 from scs2_cubes.core.specification import DaskSpec
-from scs2_cubes.orchestration.build import build_definitions
-from scs2_cubes.orchestration.executors import EVERYTHING_ON_DASK
 from scs2_cubes.orchestration.resources import DaskResource
 from scs2_cubes.pipeline import cluster
 from scs2_cubes.pipeline.compute import ThreadCompute
-from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
 from scs2_cubes_tests.end_to_end.trial import Tree, Trial
 from scs2_cubes_tests.orchestration.sites import GENUS_KEY, events, materialize, with_sites
-from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses
 
 
 def make(trial: Trial, dask: dict[str, Any]) -> tuple[dg.ExecuteInProcessResult, Tree]:
@@ -124,53 +119,3 @@ def test_a_step_on_a_worker_computes_by_its_own_threads(scheduler: str) -> None:
         assert running.client.submit(step).result(timeout=60) == 2
     with DaskResource(mode="address", address="tcp://127.0.0.1:1").connect() as compute:
         assert not isinstance(compute, ThreadCompute)
-
-
-@pytest.mark.parametrize(
-    ("dask", "other_grid", "there"),
-    [
-        (DaskSpec("address", "tcp://s:1"), False, True),
-        (DaskSpec(), False, False),
-        (DaskSpec("address", "tcp://s:1"), True, False),
-    ],
-)
-def test_where_the_job_is_there(trial: Trial, dask: DaskSpec, other_grid: bool, there: bool) -> None:
-    case = replace(trial.case(), dask=dask)
-    if other_grid:
-        first, second = case.datasets
-        case = replace(case, datasets=(first, replace(second, regions=())))
-    definitions = build_definitions(case)
-    assert bool(definitions.jobs) is there
-    if there:
-        job = definitions.resolve_job_def(EVERYTHING_ON_DASK)
-        assert job.partitions_def is not None
-        assert job.partitions_def.get_partition_keys() == ["demo"]
-        made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-        assert {"gami", "forestpaths_genus"} < made
-        assert len(made) == 4
-
-
-def everything() -> dg.JobDefinition:
-    """The job of the configuration that ``SCS2_CONFIG`` names, here and on the workers."""
-    return build_definitions(load_case()).resolve_job_def(EVERYTHING_ON_DASK)
-
-
-def test_steps_as_tasks_of_a_cluster(trial: Trial, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = trial.folder / "dask"
-    folder.mkdir()
-    processes = DaskProcesses(folder)
-    processes.start_scheduler()
-    try:
-        trial.data["dask"] = {"mode": "address", "address": processes.address}
-        settings = {"SCS2_CONFIG": str(trial.write()), "DAGSTER_HOME": str(trial.home)}
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        processes.start_worker(extra=settings)
-        with (
-            trial.instance() as instance,
-            dg.execute_job(dg.reconstructable(everything), instance, tags={"dagster/partition": "demo"}) as result,
-        ):
-            assert result.success
-        assert trial.tree() == undisturbed.tree
-    finally:
-        processes.stop()
