@@ -25,6 +25,19 @@ _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}(/[^/\\?#]+)*")
 #: Longest time in seconds until a connection is there.
 _CONNECT_TIMEOUT = 15.0
 _CONNECTIONS = 32
+#: What botocore's create_client takes by name, but for what has its own option here: endpoint and config.
+_CLIENT_SETTINGS = frozenset(
+    {
+        "region_name",
+        "api_version",
+        "use_ssl",
+        "verify",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "aws_account_id",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +62,16 @@ def s3_place(parameters: Parameters) -> S3Place | None:
 def s3_options(options: Mapping[str, Any], retry: RetryPolicy, *, attempts: int | None = None) -> Mapping[str, Any]:
     """What s3fs is given: ``options``, and what it needs to work for several processes, with the policy's patience.
 
-    ``attempts``: of one request; None: as many as the policy has. Whatever ``config_kwargs`` says goes before that.
+    ``attempts``: of one request; None: as many as the policy has, each of which gets its share of the deadline at most,
+    because botocore knows none. Whatever ``config_kwargs`` says goes before that.
     """
+    most = attempts or retry.max_attempts
+    timeout = min(retry.timeout, retry.deadline / most)
     patience = {
-        "connect_timeout": min(_CONNECT_TIMEOUT, retry.timeout),
-        "read_timeout": retry.timeout,
+        "connect_timeout": min(_CONNECT_TIMEOUT, timeout),
+        "read_timeout": timeout,
         # botocore's newer way: waits that double, with full jitter, up to 20 s.
-        "retries": {"mode": "standard", "total_max_attempts": attempts or retry.max_attempts},
+        "retries": {"mode": "standard", "total_max_attempts": most},
         "max_pool_connections": _CONNECTIONS,
     }
     return {
@@ -100,7 +116,23 @@ def _option(inner: Parameters, key: str) -> Any:
     if value is None:
         # Not the value: most of them are secrets, or hold some.
         inner.add(key, f"should be {what}")
+    elif key == "client_kwargs" and "endpoint_url" in value:
+        inner.add(key, "can't have endpoint_url, which stands beside client_kwargs")
+        return None
+    elif key in {"client_kwargs", "config_kwargs"} and (unknown := sorted(value.keys() - _settings_of(key))):
+        # They would be a TypeError in the middle of a run.
+        inner.add(key, f"{unknown[0]!r} isn't supported; {nearest(unknown[0], _settings_of(key))}")
+        return None
     return value
+
+
+def _settings_of(key: str) -> frozenset[str]:
+    if key == "client_kwargs":
+        return _CLIENT_SETTINGS
+    # Only for those who configure it.
+    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415  # ships no type information
+
+    return frozenset(Config.OPTION_DEFAULTS)
 
 
 def _flag(value: object) -> bool | None:
@@ -117,6 +149,18 @@ def _mapping(value: object) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _settings(value: object) -> Mapping[str, Any] | None:
+    """A mapping in which flags, which come as text from the environment, are flags at any depth."""
+    if not isinstance(value, dict):
+        return None
+    return {key: _settings(one) if isinstance(one, dict) else _flag_or_same(one) for key, one in value.items()}
+
+
+def _flag_or_same(value: object) -> object:
+    flag = _flag(value) if isinstance(value, str) else None
+    return value if flag is None else flag
+
+
 def _address(value: object) -> str | None:
     try:
         parts = urlsplit(value) if isinstance(value, str) else None
@@ -130,6 +174,7 @@ def _address(value: object) -> str | None:
 _TEXT = (_text, "a string that isn't empty")
 _FLAG = (_flag, "true or false")
 _MAPPING = (_mapping, "a mapping")
+_SETTINGS = (_settings, "a mapping")
 #: s3fs's options: how to read each, and what it should be.
 _KINDS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
     {
@@ -141,8 +186,8 @@ _KINDS: Mapping[str, tuple[Callable[[object], Any], str]] = MappingProxyType(
         "endpoint_url": (_address, "an http or https URL without user and password"),
         "use_ssl": _FLAG,
         "requester_pays": _FLAG,
-        "client_kwargs": _MAPPING,
-        "config_kwargs": _MAPPING,
+        "client_kwargs": _SETTINGS,
+        "config_kwargs": _SETTINGS,
         "s3_additional_kwargs": _MAPPING,
     }
 )

@@ -28,9 +28,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
 
-from scs2_cubes.errors import PreloadError, redact_text
+from scs2_cubes.errors import PreloadError, StorageError, redact_text
 from scs2_cubes.preload.base import Tell
-from scs2_cubes.preload.processes import Process
+from scs2_cubes.storage.processes import Process
 
 __all__ = ["Claim", "Contender", "Documents", "Timing", "bury", "graves", "held"]
 
@@ -112,7 +112,7 @@ def _decode(content: bytes) -> _Notice | None:
 
 
 class Contender:
-    """Somebody who wants ``key`` of the cache ``objects``, for themselves alone. Making it does no I/O.
+    """Somebody who wants ``key`` of ``objects`` for themselves alone. Making it does no I/O.
 
     Keep it from one try to the next: it remembers when the others last gave a sign of life.
     """
@@ -217,7 +217,7 @@ class Claim:
     """
 
     objects: Documents
-    """The cache."""
+    """Where it lies."""
     document: str
     """Key of what the others see of it."""
     notice: _Notice
@@ -268,7 +268,7 @@ class Claim:
         if self._lost or self._released.is_set() or silent >= self.timing.lease:
             raise PreloadError(
                 f"the claim on {self.notice.key!r} in {self.objects.shown(_FOLDER)} is lost, because this process gave "
-                f"no sign of life for {silent:.0f} s (suspended, or cut off from the cache?), so that another run may "
+                f"no sign of life for {silent:.0f} s (suspended, or cut off from the folder?), so that another run may "
                 "go on with it. Nothing is harmed: run again"
             )
 
@@ -287,8 +287,9 @@ class Claim:
                 self._lost = True
                 return
             self._announce()
-            if self._is_deposed():
-                self._lost = True
+            self._lost = self._is_deposed()
+            # Who released it meanwhile, and didn't wait for this put, left the rest to it.
+            if self._lost or self._released.is_set():
                 self.objects.delete(self.document)
 
     def _announce(self) -> None:
@@ -319,8 +320,16 @@ class Claim:
 
     def _give_up(self) -> None:
         self._released.set()
-        with self._writing:
+        # Not for ever: a put to a server that is silent takes its time, and after a lease nobody waits any more.
+        if not self._writing.acquire(timeout=self.timing.lease):
+            raise StorageError(
+                f"the claim on {self.notice.key!r} in {self.objects.shown(_FOLDER)} can't be removed, because the last "
+                f"sign of life is still being written after {self.timing.lease:.0f} s. Others wait for a lease"
+            )
+        try:
             self.objects.delete(self.document)
+        finally:
+            self._writing.release()
 
 
 def _awake() -> float:
@@ -335,7 +344,7 @@ def graves(objects: Documents) -> list[str]:
 
 
 def bury(objects: Documents) -> None:
-    """Remove the documents of processes that have ended on this host, whatever they held in the cache ``objects``.
+    """Remove the documents of processes that have ended on this host, whatever they held of ``objects``.
 
     Whoever contends for a key does so for that key; of what is complete nobody contends for any more. Reads every
     document. Raises StorageError.
@@ -355,7 +364,7 @@ def held(
     quiet: float = 0.0,
     refuse: Callable[[str], Exception] = PreloadError,
 ) -> Iterator[Claim]:
-    """Hold ``key`` of the cache ``objects``; wait for it where another one has it, telling so now and then.
+    """Hold ``key`` of ``objects``; wait for it where another one has it, telling so now and then.
 
     Tells nothing for the first ``quiet`` seconds. Raises what ``refuse`` makes of a message where that takes longer
     than ``max_wait`` seconds, and StorageError.

@@ -120,4 +120,7 @@ def _plain_store(location: Location) -> Store:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=location.retry.timeout)
         options = {"client_kwargs": {"timeout": timeout}} | options
     filesystem, path = fsspec.core.url_to_fs(location.url, asynchronous=True, **options)
+    if location.url.startswith("s3://"):
+        # RetryingStore asks again by the policy: s3fs's attempts, 5 of each call, would multiply its.
+        filesystem.retries = 1
     return FsspecStore(filesystem, path=path, read_only=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -19,10 +20,20 @@ import fsspec
 
 from scs2_cubes.errors import StorageError, redact
 from scs2_cubes.storage.failures import Access, failures, is_absence
+from scs2_cubes.storage.processes import Process
 
-__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "open_objects"]
+__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "is_being_moved", "open_objects"]
 
+_S3 = "s3://"
 _PARTIAL = ".partial"
+#: Name of a partial file; here or elsewhere, it ends so.
+_PARTIAL_NAME = re.compile(r".+-[0-9]+-(?P<unique>[0-9a-f]{32})")
+#: Seconds after which what another system, whose processes nobody here can ask for, left half-written is given up.
+_ABANDONED = 86400.0
+#: Beside a folder: its objects are on their way to it.
+_MOVING = ".moving"
+#: Objects that are copied at once: each is two requests, and most of their time is waiting.
+_COPIES_AT_ONCE = 16
 #: What fsspec takes for signs of a pattern.
 _PATTERN = frozenset("*?[]")
 
@@ -55,7 +66,10 @@ class Objects(Protocol):
         ...
 
     def move(self, prefix: str, target: str) -> None:
-        """Move the folder ``prefix`` to ``target``. Raises StorageError where something lies there."""
+        """Move the folder ``prefix`` to ``target``. Raises StorageError where something lies there.
+
+        What an interrupted move has left there, as :func:`is_being_moved` tells, is completed.
+        """
         ...
 
     def url(self, key: str) -> str:
@@ -87,9 +101,18 @@ def open_objects(root: str, options: Mapping[str, Any]) -> ObjectTree:
     """Objects below ``root``, a path or an fsspec URL. No I/O."""
     if root.startswith("file://"):
         return LocalObjects(Path(unquote(urlsplit(root).path)))
+    if root.startswith(_S3):
+        from scs2_cubes.storage.s3_objects import S3Objects  # noqa: PLC0415 - aiobotocore, for those who are on S3
+
+        return S3Objects(root, options)
     if "://" in root:
         return FsspecObjects(root, options)
     return LocalObjects(Path(root))
+
+
+def is_being_moved(objects: Objects, target: str) -> bool:
+    """Whether a move to the folder ``target`` has begun and not come to its end. Raises StorageError."""
+    return objects.get(f"{target}{_MOVING}") is not None
 
 
 class LocalObjects:
@@ -97,7 +120,7 @@ class LocalObjects:
 
     A put writes into ``.partial`` below the root and renames, so that neither a killed process nor a full disk leaves
     half a file among the objects; a power failure may, because nothing is forced to the disk. :meth:`sweep` removes
-    what dead processes of this host left there.
+    what dead processes left there.
     """
 
     def __init__(self, root: Path) -> None:
@@ -114,7 +137,7 @@ class LocalObjects:
 
     def put(self, key: str, value: bytes | memoryview) -> None:
         path = self._root / key
-        partial = self._root / _PARTIAL / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        partial = self._root / _PARTIAL / f"{Process.this().name}-{uuid.uuid4().hex}"
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,31 +218,42 @@ class LocalObjects:
         return self.url(key)
 
     def sweep(self) -> None:
-        """Remove partial files of this host's processes that no longer run."""
-        folder = self._root / _PARTIAL
-        # The whole name, because that of another host may begin as this one's does.
-        mine = re.compile(rf"{re.escape(socket.gethostname())}-([0-9]+)-[0-9a-f]{{32}}")
+        """Remove partial files of this system's processes that no longer run, and those of others after a day."""
+        folder, this = self._root / _PARTIAL, Process.this()
         for path in folder.iterdir() if folder.is_dir() else ():
-            name = mine.fullmatch(path.name)
-            if name is not None and not _is_running(int(name[1])):
+            if _PARTIAL_NAME.fullmatch(path.name) is None:
+                continue
+            writer = this.neighbour(path.name.rpartition("-")[0])
+            if writer.has_ended() if writer is not None else _is_abandoned(path):
                 path.unlink(missing_ok=True)
 
 
 class FsspecObjects:
     """Objects in an object store that fsspec speaks to, where a put is atomic by itself: S3, or memory.
 
-    A bucket that isn't there is an error, not an empty one. Nothing is ever left half-written: objects here are smaller
-    than what s3fs sends in several parts.
+    A bucket that isn't there is an error, not an empty one.
     """
 
     def __init__(self, root: str, options: Mapping[str, Any]) -> None:
-        self._filesystem, self._path = fsspec.core.url_to_fs(root, **options)
+        self._filesystem, self._path = self._open(root, options)
         self._root = root.rstrip("/")
         self._access = Access.of(options)
 
+    def _open(self, root: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """(filesystem, path) of ``root``. No I/O."""
+        filesystem, path = fsspec.core.url_to_fs(root, **options)
+        return filesystem, path
+
+    def _read(self, path: str) -> bytes:
+        content: bytes = self._filesystem.cat_file(path)
+        return content
+
+    def _write(self, path: str, value: bytes) -> None:
+        self._filesystem.pipe_file(path, value)
+
     def get(self, key: str) -> bytes | None:
         try:
-            value: bytes = self._filesystem.cat_file(f"{self._path}/{key}")
+            value = self._read(f"{self._path}/{key}")
         except failures() as error:
             self._absent(f"can't read {self.shown(key)}", error)
             return None
@@ -227,7 +261,7 @@ class FsspecObjects:
 
     def put(self, key: str, value: bytes) -> None:
         try:
-            self._filesystem.pipe_file(f"{self._path}/{key}", bytes(value))
+            self._write(f"{self._path}/{key}", bytes(value))
         except failures() as error:
             raise self._access.error(f"can't write {self.shown(key)}", error) from self._access.cause(error)
 
@@ -251,17 +285,26 @@ class FsspecObjects:
         return bool(self._list(prefix, "look at"))
 
     def move(self, prefix: str, target: str) -> None:
-        if self.exists(target):
+        if self.exists(target) and not is_being_moved(self, target):
             raise StorageError(f"can't move {self.shown(prefix)}: {self.shown(target)} exists already")
         names = list(self.sizes(prefix))
         old, new = ([f"{self._path}/{folder}/{name}" for name in names] for folder in (prefix, target))
         what = f"can't move {self.shown(prefix)} to {self.shown(target)}"
+        self.put(f"{target}{_MOVING}", b"")
         try:
             # All of them are there twice before the first one goes.
-            self._filesystem.copy(old, new)
+            self._copy(old, new)
         except failures() as error:
             raise self._access.error(what, error) from self._access.cause(error)
         self._remove_all(prefix, old, what)
+        self.delete(f"{target}{_MOVING}")
+
+    def _copy(self, old: list[str], new: list[str]) -> None:
+        """Copy objects, each by its name: in a list, fsspec takes some names for patterns."""
+        if names := list(zip(old, new, strict=True)):
+            with ThreadPool(min(_COPIES_AT_ONCE, len(names))) as pool:
+                for _ in pool.imap_unordered(lambda pair: self._filesystem.cp_file(*pair), names):
+                    pass
 
     def walk(self, prefix: str) -> Iterator[str]:
         yield from sorted(f"{prefix}/{name}".lstrip("/") for name in self.sizes(prefix))
@@ -343,11 +386,8 @@ def _file_size(path: Path) -> int | None:
         return None
 
 
-def _is_running(process: int) -> bool:
+def _is_abandoned(path: Path) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
-    return True

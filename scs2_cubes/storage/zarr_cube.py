@@ -23,7 +23,7 @@ from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError, redact
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.failures import Access, failures
-from scs2_cubes.storage.objects import Objects, open_objects
+from scs2_cubes.storage.objects import Objects, is_being_moved, open_objects
 from scs2_cubes.storage.zarr_identity import Comparison, compare
 from scs2_cubes.storage.zarr_reading import RegionReader
 
@@ -231,13 +231,26 @@ class ZarrCube:
         if not any(self.objects.exists(f"{self.name}.{part}") for part in _PARTS):
             raise CubeNotFoundError(f"there is no cube at {self.url}, so there is nothing to move aside")
         number = 1
-        while any(self.objects.exists(f"{self.name}.retired-{number}.{part}") for part in _PARTS):
+        while self._is_taken(number):
             number += 1
         # Records first: from then on nothing is done, whatever interrupts the rest.
         for part in _PARTS:
             if self.objects.exists(f"{self.name}.{part}"):
                 self.objects.move(f"{self.name}.{part}", f"{self.name}.retired-{number}.{part}")
         return self.objects.url(f"{self.name}.retired-{number}.zarr")
+
+    def _is_taken(self, number: int) -> bool:
+        """Whether anything lies aside by ``number`` but what an interrupted retirement of this very cube brought there.
+
+        Parts are moved in their order, so that those here come after those there; in an object store one may be on both
+        sides, which is marked.
+        """
+        aside = f"{self.name}.retired-{number}"
+        gone = [place for place, part in enumerate(_PARTS) if self.objects.exists(f"{aside}.{part}")]
+        left = [place for place, part in enumerate(_PARTS) if self.objects.exists(f"{self.name}.{part}")]
+        if not gone or gone[-1] < left[0]:
+            return False
+        return gone[-1] > left[0] or not is_being_moved(self.objects, f"{aside}.{_PARTS[left[0]]}")
 
     def remove_document(self, name: str) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""

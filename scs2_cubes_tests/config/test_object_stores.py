@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]  # ships no type information
 
 from scs2_cubes.config.load import dagster_home
 from scs2_cubes.config.overview import describe
@@ -78,6 +80,32 @@ class TestStorage:
         assert (config["connect_timeout"], config["read_timeout"]) == (7, 1)
         assert config["retries"]["total_max_attempts"] == 3
 
+    def test_every_attempt_has_its_share_of_the_deadline(self, world: World) -> None:
+        """botocore knows attempts, and no deadline."""
+        world.data["general"] = {"retry": {"max_attempts": 4, "timeout": 60, "deadline": 20}}
+        storage(world)
+        source(world, "s3", root="bucket/maps")
+        config = world.load().storage.options["config_kwargs"]
+        assert (config["connect_timeout"], config["read_timeout"]) == (5, 5)
+        # There whoever asks again looks at the clock, and botocore makes one attempt.
+        assert read_from(world).params["storage_options"]["config_kwargs"]["read_timeout"] == 20
+
+    def test_flags_come_from_the_environment_at_any_depth(self, world: World) -> None:
+        """As text ``verify: "false"`` would be the path of a file with certificates."""
+        storage(
+            world,
+            options={
+                "client_kwargs": {"verify": "${VERIFY}", "region_name": "true north", "use_ssl": True},
+                "config_kwargs": {"s3": {"use_accelerate_endpoint": "${FAST}", "addressing_style": "path"}},
+                "s3_additional_kwargs": {"Metadata": {"is_forest": "true"}},
+            },
+        )
+        world.environ = {"VERIFY": "False", "FAST": "true"}
+        options = world.load().storage.options
+        assert options["client_kwargs"] == {"verify": False, "region_name": "true north", "use_ssl": True}
+        assert options["config_kwargs"]["s3"] == {"use_accelerate_endpoint": True, "addressing_style": "path"}
+        assert options["s3_additional_kwargs"] == {"Metadata": {"is_forest": "true"}}
+
     @pytest.mark.parametrize(
         ("options", "key", "problem"),
         [
@@ -91,6 +119,21 @@ class TestStorage:
                 "endpoint_url",
                 "should be an http or https URL without user and password",
             ),
+            (
+                {"client_kwargs": {"endpoint_url": "https://user:PLANTED@h"}},
+                "client_kwargs",
+                "can't have endpoint_url, which stands beside client_kwargs",
+            ),
+            (
+                {"client_kwargs": {"regio_name": "PLANTED"}},
+                "client_kwargs",
+                "'regio_name' isn't supported; did you mean 'region_name'?",
+            ),
+            (
+                {"config_kwargs": {"conect_timeout": "PLANTED"}},
+                "config_kwargs",
+                "'conect_timeout' isn't supported; did you mean 'connect_timeout'?",
+            ),
             ({"endpoint_url": "h:9000"}, "endpoint_url", "should be an http or https URL without user and password"),
         ],
     )
@@ -98,6 +141,15 @@ class TestStorage:
         storage(world, options=options)
         assert world.lines() == [f"data_stores[0].store_params.storage_options.{key}: {problem}"]
         assert "PLANTED" not in world.message()
+
+    @pytest.mark.parametrize("name", sorted(set(signature(AioSession._create_client).parameters)))
+    def test_settings_of_the_client(self, world: World, name: str) -> None:
+        """Its own signature, which may change with its version."""
+        storage(world, options={"client_kwargs": {name: "x"}})
+        if name in {"self", "service_name", "config", "endpoint_url"}:
+            assert "client_kwargs" in world.message()
+        else:
+            assert world.load().storage.options["client_kwargs"] == {name: "x"}
 
     def test_secrets_are_shown_nowhere(self, world: World) -> None:
         storage(world, options=OPTIONS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from botocore.exceptions import EndpointConnectionError  # type: ignore[import-u
 from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import PreloadError, StorageError
 from scs2_cubes.preload.claims import Claim, Contender, Timing, held
-from scs2_cubes.preload.processes import Process
 from scs2_cubes.storage.objects import LocalObjects, ObjectTree, open_objects
+from scs2_cubes.storage.processes import Process
 
 KEY = "forest-type-2015|FTY_2015_020m_eu_03035_d04_E30N20"
 #: Signs of life often enough for tests that last a moment.
@@ -184,7 +185,7 @@ class TestProcesses:
         assert not replace(this, birth="1", system="another boot").has_ended()
 
     def test_an_ended_process(self) -> None:
-        program = "from scs2_cubes.preload.processes import Process; p = Process.this(); print(p.number, p.birth)"
+        program = "from scs2_cubes.storage.processes import Process; p = Process.this(); print(p.number, p.birth)"
         ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
         number, birth = ended.stdout.split()
         assert replace(Process.this(), number=int(number), birth=birth).has_ended()
@@ -323,8 +324,35 @@ class TestLost:
             claim.check()
             away.set()
             time.sleep(QUICK.lease + 0.1)
-            with pytest.raises(PreloadError, match="cut off from the cache"):
+            with pytest.raises(PreloadError, match="cut off from the folder"):
                 claim.check()
+
+    def test_a_sign_of_life_that_is_stuck_does_not_hold_up_the_release(self, objects: ObjectTree) -> None:
+        """As on a server that is silent: told after a lease; and what was stuck brings nothing back for good."""
+        stuck, goes_on = threading.Event(), threading.Event()
+
+        class Silent:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(objects, name)
+
+            def put(self, key: str, value: bytes) -> None:
+                stuck.set()
+                goes_on.wait(60)
+                objects.put(key, value)
+
+        claim = take(objects, QUICK)
+        claim.objects = Silent()
+        assert stuck.wait(60)
+        try:
+            with pytest.raises(StorageError, match=rf"the claim on '{re.escape(KEY)}'.* can't be removed.*for a lease"):
+                claim.release()
+            claim.release()
+        finally:
+            goes_on.set()
+        started = time.monotonic()
+        while documents(objects) and time.monotonic() - started < 60:
+            time.sleep(0.01)
+        assert documents(objects) == []
 
     def test_errors_of_other_libraries_do_not_end_the_beat(
         self, objects: ObjectTree, caplog: pytest.LogCaptureFixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from scs2_cubes.preload import WINDOWS, describe
 from scs2_cubes.preload.base import WantedWindow, WindowReport
 from scs2_cubes.preload.esa_cci import EsaCciWindows
 from scs2_cubes.report.caches import entries_of
+from scs2_cubes.storage.processes import Process
 from scs2_cubes_tests.preload.files import claim_of_the_dead
 from scs2_cubes_tests.preload.portal_worlds import (
     BESIDE,
@@ -258,9 +259,9 @@ class TestProcesses:
         assert fetched(store_of(portal, tmp_path), wanted(steps=(0,)))[1].requests == 2
 
     def test_half_written_pieces_of_the_dead_are_removed(self, portal: DemoServer, tmp_path: Path) -> None:
-        ended = subprocess.Popen([sys.executable, "-c", ""])
-        ended.wait()
-        partial = tmp_path / ".partial" / f"{socket.gethostname()}-{ended.pid}-{'0' * 32}"
+        # Whose number is somebody else's by now.
+        ended = replace(Process.this(), birth="1")
+        partial = tmp_path / ".partial" / f"{ended.name}-{'0' * 32}"
         partial.parent.mkdir()
         partial.write_bytes(b"half")
         fetched(store_of(portal, tmp_path), wanted(steps=(0,)))

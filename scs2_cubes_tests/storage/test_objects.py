@@ -6,7 +6,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import StorageError
 from scs2_cubes.storage import sweep
 from scs2_cubes.storage.objects import FsspecObjects, LocalObjects, Objects, open_objects
+from scs2_cubes.storage.processes import Process
 from scs2_cubes_tests.storage.worlds import Place
 
 
@@ -32,11 +36,12 @@ def objects(place: Place) -> Objects:
     return open_objects(place.root, place.options)
 
 
-def finished_process() -> int:
-    """Id of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
+def finished_process() -> Process:
+    """One that has ended."""
+    program = "from scs2_cubes.storage.processes import Process; p = Process.this(); print(p.number, p.birth)"
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    number, _, birth = said.strip().partition(" ")
+    return replace(Process.this(), number=int(number), birth=birth)
 
 
 class TestEverywhere:
@@ -74,6 +79,14 @@ class TestEverywhere:
         with pytest.raises(StorageError, match="exists already"):
             objects.move("a", "old/a")
         assert objects.get("a/1") == b"3"
+
+    def test_move_of_names_that_look_like_patterns(self, objects: Objects, place: Place) -> None:
+        """``[ab]`` as a pattern is ``a``, and ``*`` is everything."""
+        files = {"[ab]": b"1", "a": b"2", "b/*": b"3", "b/c": b"4", "d?": b"5", "de": b"6"}
+        for name, content in files.items():
+            objects.put(f"x/{name}", content)
+        objects.move("x", "y")
+        assert place.files() == {f"y/{name}": content for name, content in files.items()}
 
     def test_walk_and_remove(self, place: Place) -> None:
         tree = open_objects(place.root, place.options)
@@ -292,38 +305,113 @@ def test_a_mistake_of_ours_is_no_storage_error(monkeypatch: pytest.MonkeyPatch) 
         objects.get("a")
 
 
-def test_s3_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_that_is_not_there() -> None:
     """s3fs itself, asked to speak to a port on which nobody listens."""
-    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         options = {"key": "k", "secret": "s", "config_kwargs": {"retries": {"max_attempts": 0}}}
-        objects = FsspecObjects("s3://bucket/x", {"endpoint_url": address, "skip_instance_cache": True, **options})
+        objects = open_objects("s3://bucket/x", {"endpoint_url": address, "skip_instance_cache": True, **options})
         with pytest.raises(StorageError, match=r"can't write s3://bucket/x/a: .*127\.0\.0\.1"):
             objects.put("a", b"")
 
 
+class Dying(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no type information
+    """A server that goes away after a number of copies or removals."""
+
+    cachable = False
+
+    def __init__(self, copies: int, removals: int) -> None:
+        super().__init__()
+        self._left = {"copies": copies, "removals": removals}
+
+    def _count(self, what: str) -> None:
+        if not self._left[what]:
+            raise ConnectionResetError("gone")
+        self._left[what] -= 1
+
+    def cp_file(self, path1: str, path2: str, **given: Any) -> None:
+        self._count("copies")
+        super().cp_file(path1, path2, **given)
+
+    def rm(self, path: Any, **given: Any) -> None:
+        for name in path:
+            self._count("removals")
+            super().rm_file(name)
+
+
+@pytest.mark.parametrize(("copies", "removals"), [(0, 0), (2, 0), (4, 0), (4, 3), (4, 4)])
+def test_an_interrupted_move_goes_on(monkeypatch: pytest.MonkeyPatch, copies: int, removals: int) -> None:
+    root = f"memory://scs2-{uuid.uuid4().hex}"
+    objects, files = FsspecObjects(root, {}), {str(number): bytes([number]) for number in range(4)}
+    for name, content in files.items():
+        objects.put(f"x/{name}", content)
+    whole = objects._filesystem
+    monkeypatch.setattr(objects, "_filesystem", Dying(copies, removals))
+    if removals < len(files):
+        with pytest.raises(StorageError, match="gone"):
+            objects.move("x", "y")
+        # All of it is there.
+        assert {key.partition("/")[2] for key in objects.walk("") if "/" in key} == set(files)
+    else:
+        objects.move("x", "y")
+    monkeypatch.setattr(objects, "_filesystem", whole)
+    if removals < len(files):
+        objects.move("x", "y")
+    assert list(objects.walk("")) == [f"y/{name}" for name in files]
+    assert {name: objects.get(f"y/{name}") for name in files} == files
+    objects.put("x/new", b"")
+    with pytest.raises(StorageError, match="exists already"):
+        objects.move("x", "y")
+
+
 class TestSweep:
-    def test_only_what_dead_processes_of_this_host_left(self, tmp_path: Path) -> None:
+    def test_only_what_dead_processes_of_this_system_left(self, tmp_path: Path) -> None:
         partial = tmp_path / ".partial"
         partial.mkdir()
-        host, dead, hexadecimal = socket.gethostname(), finished_process(), "0123456789abcdef" * 2
-        left = partial / f"{host}-{dead}-{hexadecimal}"
-        kept = [
-            partial / f"{host}-{os.getpid()}-{hexadecimal}",
-            # A host whose name begins as this one's does.
-            partial / f"{host}-2-{dead}-{hexadecimal}",
-            partial / f"other-{dead}-{hexadecimal}",
-            partial / f"{host}-notes",
-            partial / f"{host}-my-notes",
-            tmp_path / f"{host}-{dead}-{hexadecimal}",
+        this, dead, unique = Process.this(), finished_process(), "0123456789abcdef" * 2
+        left = [
+            partial / f"{dead.name}-{unique}",
+            # Its number is this process's by now.
+            partial / f"{replace(this, birth='1').name}-{unique}",
         ]
-        for path in (left, *kept):
+        kept = [
+            partial / f"{this.name}-{unique}",
+            # Another container of the same host name has numbers of its own.
+            partial / f"{replace(dead, system='another').name}-{unique}",
+            partial / f"{replace(dead, host='another').name}-{unique}",
+            # As earlier releases called it.
+            partial / f"{dead.host}-{dead.number}-{unique}",
+            partial / f"{dead.name}-notes",
+            tmp_path / f"{dead.name}-{unique}",
+        ]
+        for path in (*left, *kept):
             path.write_bytes(b"half")
         sweep(StorageSpec(str(tmp_path)))
-        assert not left.exists()
+        assert not any(path.exists() for path in left)
         assert all(path.exists() for path in kept)
+
+    def test_what_other_systems_left_goes_after_a_day(self, tmp_path: Path) -> None:
+        """A container that is made again never is the one that was killed."""
+        partial = tmp_path / ".partial"
+        partial.mkdir()
+        this, unique = Process.this(), "0123456789abcdef" * 2
+        elsewhere = replace(this, system="another").name
+        ages = {
+            f"{elsewhere}-{unique}": 25,
+            f"host-77-{unique}": 25,
+            f"{elsewhere}-{unique[::-1]}": 23,
+            # It may have been suspended.
+            f"{this.name}-{unique}": 25,
+            "notes": 25,
+        }
+        for name, hours in ages.items():
+            path = partial / name
+            path.write_bytes(b"half")
+            moment = time.time() - hours * 3600
+            os.utime(path, (moment, moment))
+        sweep(StorageSpec(str(tmp_path)))
+        assert sorted(path.name for path in partial.iterdir()) == sorted(list(ages)[2:])
 
     def test_nothing_to_sweep(self, tmp_path: Path) -> None:
         sweep(StorageSpec(str(tmp_path / "nothing")))

@@ -6,7 +6,9 @@ import contextlib
 import io
 import uuid
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +17,30 @@ from scs2_cubes.cli import main
 from scs2_cubes.core.cube import CubeLayer, CubeSchema, TileRecord
 from scs2_cubes.core.grid import Grid
 from scs2_cubes.core.specification import StorageSpec
-from scs2_cubes.errors import CubeNotFoundError
+from scs2_cubes.errors import CubeNotFoundError, StorageError
 from scs2_cubes.storage import CubeStore, open_cube_store
+from scs2_cubes.storage.objects import FsspecObjects
 from scs2_cubes.storage.zarr_cube import ZarrCube
 from scs2_cubes_tests.pipeline.editions import TILES, Archive, Disk, DiskFullError, World, tree
+from scs2_cubes_tests.storage.worlds import Place
 
 GRID = Grid.from_bbox([3401404, 2346797, 3401704, 2347007], "EPSG:3035", 30, (4, 3))
 SCHEMA = CubeSchema((CubeLayer("genus", "uint8", 255),), GRID, ("2020-01-01T00:00:00",), time_is_dim=False)
 NAME = "landes/forest"
 
 
-def made(root: Path, value: int = 1) -> CubeStore:
+def finish(cube: CubeStore, place: Place) -> None:
+    """Retire what is left of an interrupted retirement, if anything is."""
+    if any("retired" not in name for name in place.files()):
+        assert cube.retire().endswith("forest.retired-1.zarr")
+
+
+def without_marks(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Without the sign of a move whose end it was that was interrupted."""
+    return {name: value for name, value in files.items() if not name.endswith(".moving")}
+
+
+def made(root: Path | str, value: int = 1) -> CubeStore:
     """A cube with one finished tile."""
     cube = open_cube_store(StorageSpec(str(root)), NAME)
     cube.create(SCHEMA)
@@ -112,6 +127,44 @@ class TestMoving:
         aside = open_cube_store(storage, f"{NAME}.retired-1")
         assert list(aside.records()) == ["y00x00"]
         assert aside.exists()
+
+    @pytest.mark.parametrize("method", ["_copy", "_remove_all"])
+    @pytest.mark.parametrize("part", range(3))
+    @pytest.mark.parametrize("is_before", [True, False])
+    def test_an_object_store_that_goes_away(
+        self, monkeypatch: pytest.MonkeyPatch, method: str, part: int, *, is_before: bool
+    ) -> None:
+        """All of the cube comes to lie under one number, at whichever step of whichever part it was interrupted."""
+        place = Place(f"memory://scs2-{uuid.uuid4().hex}")
+        cube = made(place.root)
+        cube.write_picture("landes.overview.png", b"picture")
+        before = place.files()
+        real, calls = getattr(FsspecObjects, method), count()
+
+        def interrupted(objects: FsspecObjects, *given: Any) -> None:
+            is_it = next(calls) == part
+            if not (is_it and is_before):
+                real(objects, *given)
+            if is_it:
+                raise StorageError("gone")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(FsspecObjects, method, interrupted)
+            with pytest.raises(StorageError, match="gone"):
+                cube.retire()
+        assert set(before.values()) <= set(place.files().values())
+        finish(cube, place)
+        assert without_marks(place.files()) == moved(before, 1)
+        made(place.root, 2)
+        assert cube.retire().endswith("forest.retired-2.zarr")
+
+    def test_another_cube_does_not_go_where_one_was_interrupted(self, tmp_path: Path) -> None:
+        """Records are aside, and the tiles have been made again since."""
+        made(tmp_path)
+        (tmp_path / "landes/forest.records").rename(tmp_path / "landes/forest.retired-1.records")
+        cube = made(tmp_path, 2)
+        assert cube.retire().endswith("forest.retired-2.zarr")
+        assert not cube.exists()
 
 
 # The command.

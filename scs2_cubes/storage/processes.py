@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,20 @@ class Process:
     def this(cls) -> Process:
         """The one that asks. Reads ``/proc`` where there is one."""
         return cls(socket.gethostname(), _system(), os.getpid(), _birth(os.getpid()) or "")
+
+    @property
+    def name(self) -> str:
+        """For names of files: system, PID and birth, without a path's or a host's own characters."""
+        return f"{self._fingerprint}-{self.birth}-{self.number}"
+
+    def neighbour(self, name: str) -> Process | None:
+        """The process of this one's system that is called ``name``; None where that is another system's, or no name."""
+        found = re.fullmatch(rf"{self._fingerprint}-([0-9]*)-([0-9]+)", name)
+        return Process(self.host, self.system, int(found[2]), found[1]) if found else None
+
+    @property
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(f"{self.host}\n{self.system}".encode()).hexdigest()[:16]
 
     def has_ended(self) -> bool:
         """True where it ran on this system and doesn't any more; False also where that can't be known."""

@@ -1,0 +1,157 @@
+"""Servers that are silent, or break off: every call ends, after as many requests as the policy says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import s3fs
+
+from scs2_cubes.config.object_stores import s3_options
+from scs2_cubes.core.native import RetryPolicy
+from scs2_cubes.errors import StorageError
+from scs2_cubes.preload.claims import Contender, Timing
+from scs2_cubes.storage.objects import ObjectTree, open_objects
+from scs2_cubes_tests.storage.s3_servers import S3Double, answer
+
+ATTEMPTS = 3
+QUICK = RetryPolicy(max_attempts=ATTEMPTS, timeout=0.3)
+#: Seconds: far more than anything here takes, so that "it ends" is told from "it hangs".
+FOREVER = 60.0
+#: What is asked → the method of its first request.
+CALLS: dict[str, tuple[Callable[[ObjectTree], object], str]] = {
+    "put": (lambda objects: objects.put("a", b"1"), "PUT"),
+    "get": (lambda objects: objects.get("a"), "GET"),
+    "delete": (lambda objects: objects.delete("a"), "DELETE"),
+    "keys": (lambda objects: list(objects.keys("a")), "GET"),
+    "sizes": (lambda objects: objects.sizes("a"), "GET"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _connections() -> Iterator[None]:
+    """Nothing is left open, for s3fs keeps its connections."""
+    yield
+    for filesystem in s3fs.S3FileSystem._cache.values():
+        if filesystem._s3 is not None and not filesystem.asynchronous:
+            asyncio.run_coroutine_threadsafe(filesystem._s3.close(), filesystem.loop).result(10)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def objects_on(server: S3Double, policy: RetryPolicy = QUICK) -> ObjectTree:
+    options = s3_options({"key": "k", "secret": "s", "endpoint_url": server.url}, policy)
+    return open_objects("s3://bucket/cubes", options)
+
+
+def ended(action: Callable[[], object]) -> object:
+    """What ``action`` returned, or raised; fails where it hangs."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(action())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(FOREVER)
+    assert found, "it hangs"
+    result: object = found[0]
+    return result
+
+
+class TestSilence:
+    @pytest.mark.parametrize("name", CALLS)
+    def test_each_attempt_is_one_request_and_the_last_one_ends(self, name: str) -> None:
+        call, method = CALLS[name]
+        with S3Double() as server:
+            objects = objects_on(server)
+            error = ended(lambda: call(objects))
+            assert isinstance(error, StorageError)
+            assert "s3://bucket/cubes" in str(error)
+            assert "run again when the server is back" in str(error)
+            assert [request.split()[0] for request in server.requests] == [method] * ATTEMPTS
+
+    def test_in_the_middle_of_a_body(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What sockets hold is taken, and then no more."""
+        monkeypatch.setattr("scs2_cubes.storage.s3_objects._SLOWEST_LINE", 1e9)
+        with S3Double(wants_body=True) as server:
+            error = ended(lambda: objects_on(server).put("a", bytes(30_000_000)))
+            assert isinstance(error, StorageError)
+            assert server.requests == ["PUT /bucket/cubes/a"] * ATTEMPTS
+
+    def test_a_deadline_leaves_no_attempt_more_than_its_share(self) -> None:
+        """A minute for each of three attempts would be three minutes."""
+        with S3Double() as server:
+            objects = objects_on(server, RetryPolicy(max_attempts=ATTEMPTS, timeout=60, deadline=3))
+            begun = time.monotonic()
+            assert isinstance(ended(lambda: objects.put("a", b"1")), StorageError)
+            assert time.monotonic() - begun < FOREVER
+            assert len(server.requests) == ATTEMPTS
+
+    def test_a_claim_is_not_taken(self) -> None:
+        with S3Double() as server:
+            contender = Contender(objects_on(server), "key", Timing())
+            assert isinstance(ended(contender.take), StorageError)
+
+
+class TestBrokenOff:
+    """The head of an answer comes, and not all of its body: botocore itself doesn't ask again then."""
+
+    def test_for_a_while(self) -> None:
+        with S3Double(lambda number: answer("200 OK", b"12345", length=5 if number == 2 else 9)) as server:
+            assert ended(lambda: objects_on(server).get("a")) == b"12345"
+            assert server.requests == ["GET /bucket/cubes/a"] * 3
+
+    def test_for_good(self) -> None:
+        with S3Double(lambda _: answer("200 OK", b"12345", length=9)) as server:
+            error = ended(lambda: objects_on(server).get("a"))
+            assert isinstance(error, StorageError)
+            assert "can't read s3://bucket/cubes/a" in str(error)
+            assert "run again when the server is back" in str(error)
+            assert len(server.requests) == ATTEMPTS
+
+
+class TestOverloaded:
+    @pytest.mark.parametrize("name", ["put", "get", "delete", "keys"])
+    def test_each_attempt_is_one_request(self, name: str) -> None:
+        with S3Double(lambda _: answer("503 Service Unavailable")) as server:
+            error = ended(lambda: CALLS[name][0](objects_on(server)))
+            assert isinstance(error, StorageError)
+            assert len(server.requests) == ATTEMPTS
+
+    def test_for_a_while(self) -> None:
+        with S3Double(lambda number: answer("200 OK" if number else "503 Service Unavailable", b"")) as server:
+            assert ended(lambda: objects_on(server).put("a", b"1")) is None
+            assert server.requests == ["PUT /bucket/cubes/a"] * 2
+
+
+def test_a_refusal_is_not_asked_again() -> None:
+    with S3Double(lambda _: answer("403 Forbidden")) as server:
+        assert isinstance(ended(lambda: objects_on(server).get("a")), StorageError)
+        assert len(server.requests) == 1
+
+
+def test_a_large_object_is_one_put() -> None:
+    """Several parts could be left behind half."""
+    with S3Double(lambda _: answer("200 OK")) as server:
+        objects_on(server, RetryPolicy(max_attempts=1)).put("a", bytes(101 * 2**20))
+        assert server.requests == ["PUT /bucket/cubes/a"]
+
+
+class TooLarge(bytes):
+    """Bytes that say they are more than S3 takes at once."""
+
+    def __len__(self) -> int:
+        return 5 * 2**30
+
+
+def test_what_is_too_large_for_one_put_is_refused() -> None:
+    with S3Double() as server, pytest.raises(StorageError, match=r"can't write s3://bucket/cubes/a: .*5368709120 byte"):
+        objects_on(server).put("a", TooLarge(b""))
+    assert server.requests == []
