@@ -40,7 +40,7 @@ class Location:
     """Where arrays can be read, and how: an fsspec URL with its options, for workers."""
 
     url: str
-    """``https://…``, ``file://…``, an absolute path, later ``s3://…``."""
+    """``https://…``, ``s3://…``, ``file://…``, or an absolute path."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """fsspec storage options, or for another form what its reader wants to know; never printed."""
     retry: RetryPolicy = RetryPolicy()

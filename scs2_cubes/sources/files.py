@@ -6,7 +6,7 @@ A data id is a path below the store's ``root``; its suffix says what lies there:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from scs2_cubes.sources.geotiff import describe_tiff
 from scs2_cubes.sources.http import Documents, Request, is_local, retry_arguments
 from scs2_cubes.sources.missing import unknown_data_id
 from scs2_cubes.sources.s3_answers import refuse_answer, s3_failures
+from scs2_cubes.sources.sidecars import SIDECAR_BYTES, SIDECARS, changed_by
 from scs2_cubes.sources.transport import TransientAnswerError
 from scs2_cubes.sources.zarr_group import METADATA_KEYS, content_version, describe_group
 
@@ -37,6 +38,7 @@ __all__ = ["FileSource"]
 _ZARR, _TIFF = ".zarr", (".tif", ".tiff")
 #: Folders within folders that are listed.
 _DEPTH = 16
+_S3 = "s3://"
 _WEB = ("http://", "https://")
 #: What a server says of a file's present content, the best first.
 _VALIDATORS = ("ETag", "Last-Modified")
@@ -74,7 +76,10 @@ class FileSource:
         yield from self._walk("", _DEPTH)
 
     def probe(self, data_id: str) -> str:
-        """Fingerprint of a Zarr store's metadata, or of what is said of a file: size, and ETag or date. One request."""
+        """Fingerprint of a Zarr store's metadata, or of what is said of a file: size, and ETag or date. One request.
+
+        Raises SourceFormatError where a web server says neither.
+        """
         location = self._location(data_id)
         if not data_id.endswith(_ZARR):
             return self._file_version(data_id, location)
@@ -95,10 +100,14 @@ class FileSource:
         return newer_data_ids(data_id, self._walk(folder, 0), VERSION_WORD)
 
     def describe(self, data_id: str) -> NativeDataset:
-        """See :meth:`scs2_cubes.sources.base.DescribedSource.describe`."""
+        """See :meth:`scs2_cubes.sources.base.DescribedSource.describe`.
+
+        Raises SourceFormatError where something beside a GeoTIFF makes GDAL read other values than the file has.
+        """
         version, location, href = self.probe(data_id), self._location(data_id), self.public_href(data_id)
         if data_id.endswith(_ZARR):
             return describe_group(location, href=href, provenance={}, version=version)
+        self._require_alone(location)
         return describe_tiff(location, href=href, version=version)
 
     def public_href(self, data_id: str) -> str:
@@ -138,32 +147,72 @@ class FileSource:
         url = f"{self.root}/{folder}".rstrip("/")
 
         def entries() -> list[tuple[str, bool]]:
-            filesystem, path = fsspec.core.url_to_fs(url, **self._options)
+            filesystem, path = self._opened(url)
             found = filesystem.ls(path, detail=True)
             return sorted((one["name"].rstrip("/").rpartition("/")[2], one["type"] == "directory") for one in found)
 
         return self._patiently(url, entries)
 
+    def _require_alone(self, location: Location) -> None:
+        """Raise where a mask or the like lies beside a GeoTIFF; one request each. Behind a web server none is made."""
+        if location.url.startswith(_WEB):
+            return
+        for suffix in SIDECARS:
+            content = self._beside(f"{location.url}{suffix}")
+            changed = () if content is None else changed_by(suffix, content)
+            if changed:
+                name = f"{location.url.rpartition('/')[2]}{suffix}"
+                raise SourceFormatError(
+                    f"{name} lies beside it and changes what it means ({', '.join(changed)}), which isn't read. Write "
+                    "it into the file, a mask as nodata (gdal_translate with -a_nodata), or remove it",
+                    url=location.url,
+                )
+
+    def _beside(self, url: str) -> bytes | None:
+        """The beginning of what lies at ``url``; None where nothing does."""
+
+        def content() -> bytes:
+            filesystem, path = self._opened(url)
+            with filesystem.open(path, "rb", block_size=SIDECAR_BYTES, cache_type="none") as file:
+                found: bytes = file.read(SIDECAR_BYTES)
+            return found
+
+        try:
+            return self._patiently(url, content)
+        except (DataIdNotFoundError, AccessDeniedError):
+            # S3 says 403 of what isn't there to those who may not list, and GDAL takes it so, too.
+            return None
+
     def _file_version(self, data_id: str, location: Location) -> str:
         try:
-            said = self._of_web(location) if location.url.startswith(_WEB) else self._of_entry(location)
+            said = self._version_of_web(location) if location.url.startswith(_WEB) else self._of_entry(location)
         except DataIdNotFoundError as error:
             raise unknown_data_id(self, self.store.identifier, data_id) from error
         return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
-    def _of_web(self, location: Location) -> tuple[str, ...]:
+    def _version_of_web(self, location: Location) -> tuple[str, ...]:
+        headers = self._of_web(location)
+        validator = next((headers[name] for name in _VALIDATORS if headers.get(name)), None)
+        if validator is None:
+            # Of the same size, another file would be the same version for ever.
+            raise SourceFormatError(
+                f"the server says neither an {' nor a '.join(_VALIDATORS)} of it, so nobody could see that it changes. "
+                "Have the server send one of them, or read a copy on disk",
+                url=location.url,
+            )
+        return validator, headers.get("Content-Length", "")
+
+    def _of_web(self, location: Location) -> Mapping[str, str]:
         """What a web server says of the file: one HEAD."""
         # Of what is compressed on its way the length would be another one.
         request = Request(location.url, "HEAD", {"Accept-Encoding": "identity"})
-        headers = Documents(self.store.retry).send(request).headers
-        validator = next((headers[name] for name in _VALIDATORS if name in headers), "")
-        return validator, headers.get("Content-Length", "")
+        return Documents(self.store.retry).send(request).headers
 
     def _of_entry(self, location: Location) -> tuple[str, ...]:
         """What the filesystem says of the file."""
 
         def info() -> tuple[str, ...]:
-            filesystem, path = fsspec.core.url_to_fs(location.url, **self._options)
+            filesystem, path = self._opened(location.url)
             found = filesystem.info(path)
             if found["type"] != "file":
                 raise FileNotFoundError(2, "it is a folder")
@@ -171,6 +220,14 @@ class FileSource:
             return str(found.get("ETag") or found.get("mtime") or found.get("LastModified")), str(found["size"])
 
         return self._patiently(location.url, info)
+
+    def _opened(self, url: str) -> tuple[Any, str]:
+        """(filesystem, path) of ``url``. No I/O."""
+        filesystem, path = fsspec.core.url_to_fs(url, **self._options)
+        if url.startswith(_S3):
+            # Whoever asks again does so by the policy: s3fs's attempts, 5 of each call, would multiply its.
+            filesystem.retries = 1
+        return filesystem, path
 
     def _patiently(self, url: str, ask: Callable[[], _Said]) -> _Said:
         """What ``ask`` says, asked again by the policy. Raises as :meth:`probe` does."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import zarr
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from zarr.abc.store import RangeByteRequest
 from zarr.core.sync import sync
@@ -48,8 +49,8 @@ _GAP = 4096
 def describe_tiff(location: Location, *, href: str, version: str) -> NativeDataset:
     """Describe the GeoTIFF at ``location``: reads its header, no pixels.
 
-    Raises SourceFormatError where it isn't one with a CRS, upright and without a mask, and DataIdNotFoundError where
-    nothing lies there.
+    Raises SourceFormatError where it isn't one with a CRS, upright and without mask or alpha band, and
+    DataIdNotFoundError where nothing lies there. What lies beside it isn't looked at.
     """
     image = _Image.read(location)
     try:
@@ -119,6 +120,12 @@ def _of_raster(image: _Image, memory: rasterio.MemoryFile) -> tuple[tuple[Native
             raise TiffError("it has no coordinate reference system")
         if transform.b or transform.d:
             raise TiffError(f"it is rotated: {tuple(transform)[:6]}")
+        alpha = next((band for band, what in enumerate(raster.colorinterp, 1) if what is ColorInterp.alpha), None)
+        if alpha is not None:
+            raise TiffError(
+                f"its band {alpha} is an alpha band, which says where the others are valid; write nodata instead, or "
+                "with GDAL's option ALPHA=NO where it is a band like the others"
+            )
         lattice = Lattice(text, transform.c, transform.f, transform.a, transform.e, blocks.width, blocks.height)
         strips = _strips_together(image, raster.dtypes)
         arrays = tuple(_array(image, raster, band, strips) for band in range(raster.count))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ import pytest
 import rasterio
 import zarr
 
+from scs2_cubes.config.object_stores import s3_options
+from scs2_cubes.core.native import Location, RetryPolicy
+from scs2_cubes.core.specification import StoreSpec
 from scs2_cubes.demo.faults import CutBody, Status
 from scs2_cubes.demo.server import DemoServer
 from scs2_cubes.errors import (
@@ -24,9 +31,11 @@ from scs2_cubes.errors import (
 )
 from scs2_cubes.sources import DescribedSource, open_source
 from scs2_cubes.sources.files import FileSource
+from scs2_cubes.sources.zarr_group import content_version
 from scs2_cubes_tests.s3.server import GUEST, OWNER, Bucket
 from scs2_cubes_tests.sources.file_worlds import NORTH, SHAPE, WEST, Shelf, files, pixels, read_all, store_at, write_tif
 from scs2_cubes_tests.sources.worlds import forest, write_store
+from scs2_cubes_tests.storage.s3_servers import S3Double
 
 
 def uploading(folder: Path, bucket: Bucket) -> Any:
@@ -159,6 +168,32 @@ class TestEverywhere:
             read_everything(shelf, "map.tif")
         assert "map.tif" in str(caught.value)
 
+    @pytest.mark.parametrize("suffix", [".msk", ".aux.xml"])
+    def test_what_lies_beside_a_geotiff(self, shelf: Shelf, suffix: str) -> None:
+        """GDAL would read another validity, or other numbers, than the file has."""
+        path = write_tif(shelf.folder / "deep/map.tif", pixels())
+        write_tif(shelf.folder / "deep/map2.tif", pixels())
+        beside = path.with_name(path.name + suffix)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+            write_beside(path, suffix)
+        assert beside.is_file()
+        shelf.publish()
+        shelf.source.describe("deep/map2.tif")
+        if shelf.store.protocol == "https":
+            # Nothing can be listed there; the documentation says that they aren't read.
+            shelf.source.describe("deep/map.tif")
+            return
+        with pytest.raises(SourceFormatError, match=rf"map\.tif{re.escape(suffix)} lies beside it"):
+            shelf.source.describe("deep/map.tif")
+
+    def test_statistics_beside_a_geotiff_say_nothing_of_its_values(self, shelf: Shelf) -> None:
+        path = write_tif(shelf.folder / "map.tif", pixels())
+        path.with_name("map.tif.aux.xml").write_text(STATISTICS, encoding="utf-8")
+        with rasterio.open(path) as raster:
+            assert raster.tags(1) == {"STATISTICS_MEAN": "99.1"}
+        shelf.publish()
+        np.testing.assert_array_equal(read_all(shelf.source.describe("map.tif"), "band_1"), pixels()[0])
+
     def test_unconsolidated(self, shelf: Shelf) -> None:
         forest().to_zarr(shelf.folder / "plain.zarr", zarr_format=2, consolidated=False)
         shelf.publish()
@@ -174,6 +209,51 @@ class TestEverywhere:
         zarr.open_array(shelf.folder / "plain.zarr", path="age", mode="a").attrs["creation_date"] = "now"
         shelf.publish()
         assert shelf.source.probe("plain.zarr") != before
+
+
+#: As GDAL writes them once a program has asked for them.
+STATISTICS = """<PAMDataset>
+  <PAMRasterBand band="1">
+    <Histograms><HistItem><HistMin>-0.5</HistMin><HistMax>199.5</HistMax><BucketCount>2</BucketCount>
+      <IncludeOutOfRange>0</IncludeOutOfRange><Approximate>0</Approximate><HistCounts>3|4</HistCounts></HistItem>
+    </Histograms>
+    <Metadata><MDI key="STATISTICS_MEAN">99.1</MDI></Metadata>
+  </PAMRasterBand>
+</PAMDataset>
+"""
+
+
+def write_beside(path: Path, suffix: str) -> None:
+    """A mask, or nodata and scale, as GDAL writes them beside ``path`` where it may not write to the file."""
+    if suffix == ".msk":
+        with rasterio.open(path, "r+") as raster:
+            raster.write_mask(pixels()[0] > 100)
+        return
+    path.with_name(path.name + suffix).write_text(
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <NoDataValue>7</NoDataValue>\n    <Scale>0.5</Scale>\n'
+        "  </PAMRasterBand>\n</PAMDataset>\n",
+        encoding="utf-8",
+    )
+    with rasterio.open(path) as raster:
+        assert (raster.nodata, raster.scales) == (7, (0.5,))
+
+
+@contextmanager
+def silent_of_versions(content: bytes) -> Iterator[str]:
+    """Address of a server that has ``content`` everywhere, and says nothing of it but its size."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 def read_everything(shelf: Shelf, data_id: str) -> None:
@@ -241,6 +321,25 @@ class TestRequests:
             read_all(native, "band_1")
 
 
+class TestVersions:
+    def test_a_server_that_says_nothing_of_versions(self, tmp_path: Path) -> None:
+        """Of the same size, another file would be the same version for ever."""
+        path = write_tif(tmp_path / "map.tif", pixels(), compress=None)
+        with silent_of_versions(path.read_bytes()) as url:
+            source = FileSource.open(store_at("https", url))
+            for ask in (source.probe, source.describe):
+                with pytest.raises(SourceFormatError, match=r"neither an ETag nor a Last-Modified.*map\.tif"):
+                    ask("map.tif")
+
+    def test_a_copy_with_its_times_is_the_same_version(self, tmp_path: Path) -> None:
+        """A folder that was moved, or copied as ``cp -p`` does, makes no cube stale."""
+        path = write_tif(tmp_path / "a/map.tif", pixels())
+        before = FileSource.open(store_at("file", str(tmp_path / "a"))).probe("map.tif")
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        path.unlink()
+        assert FileSource.open(store_at("file", str(tmp_path / "b"))).probe("map.tif") == before
+
+
 class TestBucket:
     @pytest.mark.parametrize(
         ("login", "problem"),
@@ -274,6 +373,30 @@ class TestBucket:
         options = {"anon": True, "endpoint_url": bucket.server.url}
         source = FileSource.open(store_at("s3", f"s3://{bucket.name}/shelf", options))
         np.testing.assert_array_equal(read_all(source.describe("map.tif"), "band_1"), pixels()[0])
+
+    def test_each_attempt_is_one_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """s3fs makes attempts of its own, which the policy knows nothing of."""
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with S3Double() as server:
+            policy = RetryPolicy(max_attempts=3, timeout=0.3, initial_wait=0.01, max_wait=0.01)
+            options = s3_options({**OWNER, "endpoint_url": server.url}, policy, attempts=1)
+            params = {"root": "s3://bucket/shelf", "storage_options": options}
+            source = FileSource.open(StoreSpec("files", "s3", params, retry=policy))
+            with pytest.raises(SourceUnavailableError, match="3"):
+                source.probe("map.tif")
+            assert [request.split()[0] for request in server.requests] == ["HEAD"] * 3
+            with pytest.raises(SourceUnavailableError, match="3"):
+                list(source.data_ids())
+            assert [request.split()[0] for request in server.requests[3:]] == ["GET"] * 3
+
+    def test_each_attempt_at_a_chunk_is_one_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with S3Double() as server:
+            policy = RetryPolicy(max_attempts=3, timeout=0.3, initial_wait=0.01, max_wait=0.01)
+            options = s3_options({**OWNER, "endpoint_url": server.url}, policy, attempts=1)
+            with pytest.raises(SourceUnavailableError, match="3"):
+                content_version(Location("s3://bucket/shelf/height.zarr", options, retry=policy))
+            assert [request.split()[0] for request in server.requests] == ["GET"] * 3
 
     def test_a_bucket_that_is_not_there(self, bucket: Bucket) -> None:
         options = {**OWNER, "endpoint_url": bucket.server.url}

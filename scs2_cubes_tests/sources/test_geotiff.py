@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.transform import Affine
 
 from scs2_cubes.core.native import Location, NativeDataset
@@ -144,6 +144,19 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for message, path in refused.items():
         with pytest.raises(SourceFormatError, match=message):
             described(path)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize(("bands", "photometric"), [(4, "RGB"), (2, "MINISBLACK")])
+def test_alpha_is_refused(tmp_path: Path, bands: int, photometric: str, interleave: str) -> None:
+    """A band that says where the others are valid is no layer of its own."""
+    layout = {"PHOTOMETRIC": photometric, "interleave": interleave}
+    path = write_tif(tmp_path / "map.tif", pixels(bands=bands), ALPHA="YES", **layout)
+    with rasterio.open(path) as raster:
+        assert MaskFlags.alpha in raster.mask_flag_enums[0]
+    with pytest.raises(SourceFormatError, match=rf"band {bands} is an alpha band.*nodata"):
+        described(path)
+    equals_rasterio(write_tif(tmp_path / "plain.tif", pixels(bands=bands), ALPHA="NO", **layout))
 
 
 @pytest.mark.parametrize(
