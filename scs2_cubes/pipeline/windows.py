@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
@@ -236,7 +237,10 @@ class WindowReader:
         def load() -> StoredChunk:
             return StoredChunk(self.reader.fetch_chunk(array, index))
 
-        return self.stored.get((array.name, index), load, keep=one.others > 0, turn=one.row)
+        while True:
+            # One that was asked for ahead may be on its way, and find that nobody needs it.
+            with suppress(_BlockHeldError):
+                return self.stored.get((array.name, index), load, keep=one.others > 0, turn=one.row)
 
     def _fetch_ahead(self, array: NativeArray, index: tuple[int, ...], one: _Wanted) -> StoredChunk:
         """Raises _BlockHeldError where another thread has made the block, and dropped its bytes, since this was asked.

@@ -358,10 +358,13 @@ class TestReads:
             for one, other in permutations(grid.tiles(), 2)
             if set(places(one)) & set(places(other)) and places(one)[0] not in places(other)
         )
-        thread = threading.Thread(target=read, args=(late,), name="late")
+        thread = threading.Thread(target=read, args=(late,), name="late", daemon=True)
         thread.start()
         steps = tuple(plan.source_steps[step] for step in job.steps) if plan.native.time_dim in array.dims else (0,)
+        limit = time.monotonic() + 60
         while BlockKey(array.name, steps, places(late)[0]) not in reader.blocks:
+            assert thread.is_alive()
+            assert time.monotonic() < limit
             time.sleep(0.01)
         read(early)
         answering.set()
@@ -369,6 +372,32 @@ class TestReads:
         counted = reader.reader
         assert isinstance(counted, CountingReader)
         assert set(counted.reads.values()) == {1}
+
+    def test_bytes_that_another_thread_finds_it_does_not_need_are_fetched_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It asks ahead and sees the block held, which is pushed out before this one, who needs it, joins its load."""
+        plan = genus_world(tmp_path).plan
+        reader = windows.WindowReader.over(plan, CountingReader.open(plan.native.location), frozenset())
+        (array,) = plan.native.arrays
+        wanted = windows._Wanted(BlockKey(array.name, (0,), (1, 1)), Window(64, 128, 64, 128), 0, 1, again=True)
+        looking, joined = threading.Event(), threading.Event()
+
+        def holds(_: BlockKey) -> bool:
+            looking.set()
+            return joined.wait(60)
+
+        monkeypatch.setattr(reader.blocks, "holds", holds)
+        with ThreadPool(2) as pool:
+            ahead = pool.apply_async(reader._fetch_ahead, (array, (1, 1), wanted))
+            assert looking.wait(60)
+            needed = pool.apply_async(reader._fetch, (array, (1, 1), wanted))
+            # It waits for the other's load.
+            needed.wait(0.5)
+            joined.set()
+            assert needed.get(60).encoded
+            with pytest.raises(windows._BlockHeldError):
+                ahead.get(60)
 
     @pytest.mark.parametrize("stored", [windows.STORED_BYTES, 0])
     def test_bytes_are_kept_where_pixels_are_pushed_out(
