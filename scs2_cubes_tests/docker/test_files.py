@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -210,14 +211,35 @@ def test_workers_are_not_profiled() -> None:
     assert settings["distributed"]["worker"]["profile"]["enabled"] is False
 
 
+def needed_by(requirements: Iterable[Requirement], pinned: Mapping[str, str]) -> set[str]:
+    """Names of the packages that those bring along here, as far as the installed ones are those ``pinned``."""
+    found: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = [(canonicalize_name(one.name), extra) for one in requirements for extra in ("", *one.extras)]
+    while waiting:
+        if (item := waiting.pop()) in seen:
+            continue
+        seen.add(item)
+        name, extra = item
+        found.add(name)
+        if importlib.metadata.version(name) != pinned.get(name):
+            # A newer one may need something else.
+            continue
+        for one in map(Requirement, importlib.metadata.requires(name) or ()):
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(one.name), wanted) for wanted in ("", *one.extras)]
+    return found
+
+
 def test_packages_in_the_image_are_pinned_to_what_the_project_allows() -> None:
     lines = (DOCKER / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
-    pinned = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    pinned: dict[str, str] = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = [Requirement(one) for one in project["dependencies"] + project["optional-dependencies"]["postgres"]]
     assert [str(one) for one in wanted if pinned.get(canonicalize_name(one.name), "") not in one.specifier] == []
+    assert sorted(needed_by(wanted, pinned) - pinned.keys()) == []
     text = (DOCKER / "Dockerfile").read_text()
     assert re.search(r"^COPY pyproject.toml .*docker/constraints.txt \./$", text, flags=re.MULTILINE)
     assert re.findall(r"pip install.*\[postgres\]", text) == ['pip install -c constraints.txt "${wheel}[postgres]']
