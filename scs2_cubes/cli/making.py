@@ -17,6 +17,7 @@ import click
 
 from scs2_cubes.cli.terminal import FAILED, config_option, console, selection_options
 from scs2_cubes.config import dagster_home, load_case
+from scs2_cubes.core.wording import counted
 
 if TYPE_CHECKING:
     from scs2_cubes.core.specification import Case
@@ -56,6 +57,9 @@ def run_case(case: Case, datasets: Sequence[str], regions: Sequence[str], *, ver
     for warning in case.warnings:
         terminal.print(f"warning: {warning}", highlight=False, markup=False)
     selection = select_datasets(case, datasets, regions)
+    # Said at once: until the first tile is made it may take a while, with a slow source or a cluster that starts.
+    asked = f"{counted(len(selection), 'cube')}, {counted(sum(len(keys) for _, keys in selection), 'partition')}"
+    terminal.print(f"Looking for what is due: {asked}.", highlight=False)
     # Whoever names datasets or regions means them alone.
     preloads = () if datasets or regions else unread_preloads(case)
     level = "INFO" if verbose else "CRITICAL"

@@ -15,6 +15,7 @@ def test_second_run_says_that_all_is_current(trial: Trial, undisturbed: Undistur
     before = trial.moments()
     result = trial.run()
     assert result.code == 0
+    assert result.out.startswith("Looking for what is due: 2 cubes, 2 partitions.")
     assert "All current: nothing to do." in result.out
     assert (result.status_of("gami (demo)"), result.status_of("forestpaths_genus (demo)")) == ("current", "current")
     assert trial.chunk_requests() == []

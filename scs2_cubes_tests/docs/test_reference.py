@@ -233,7 +233,7 @@ ACCEPTED = (
       - {identifier: archive, store_id: s3, store_params: {root: "s3://bucket", storage_options: {anon: true}}}
       - {identifier: web, store_id: https, store_params: {root: "https://h/forest"}}
     """,
-    "dask: {mode: address, address: 'tcp://127.0.0.1:8786'}",
+    "dask: {mode: address, address: 'tcp://127.0.0.1:8786', steps: true}",
     "general: {dask_scheduler: sync}",
 )
 SAMPLES: dict[str, Any] = {
