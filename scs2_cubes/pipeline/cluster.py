@@ -76,9 +76,10 @@ class ClusterCompute:
             killed = _killed_together(futures, error)
             self._forget(futures)
             raise MaterializationError(killed_text(graph, killed)) from error
-        except TileError:
+        except (TileError, TypeError):
             self._forget(futures)
-            # A worker that came a moment ago, and that may not take part, can be the cause.
+            # A worker that came a moment ago, and that may not take part, can be the cause; one of an older release
+            # takes other arguments.
             self.watch.look(at_once=True)
             raise
         except (FutureCancelledError, CommClosedError, ClosedClientError) as error:

@@ -2,6 +2,7 @@
 
 One task for each job of a tile (one output chunk, or several that come from the same source chunks), one that records
 the tile, and one that every other depends on and that makes the process's :class:`~scs2_cubes.pipeline.tile.Workshop`.
+Those that make and record hold the fingerprint of the planning process's source text, and fail where it is another one.
 
 Tiles of one row are made together, job by job: neighbours share source chunks, and so a process holds those of one
 array and step, not those of all. Where a tile has several jobs, one more task for each of them and row tells Dask so.
@@ -19,6 +20,7 @@ from scs2_cubes.core.cube import TileRecord
 from scs2_cubes.core.grid import Tile
 from scs2_cubes.errors import Scs2CubesError, TileError
 from scs2_cubes.pipeline.claims import TileStore
+from scs2_cubes.pipeline.installations import require_sources, source_fingerprint
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.tile import JobResult, Workshop
 
@@ -57,6 +59,10 @@ def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> Tile
     # Written out, because dask.delayed takes milliseconds for each task.
     wanted = sorted(tiles, key=lambda tile: (tile.row, tile.col))
     places = frozenset((tile.row, tile.col) for tile in wanted)
+    # An argument of each task, not of the workshop: that is unpickled where a worker fetches it from another one, and
+    # an error there leaves tasks waiting for ever (https://github.com/dask/distributed/issues/6705). A worker whose
+    # release doesn't know the argument fails by the number of them.
+    sources = source_fingerprint()
     tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store, places)}
     names = {}
     jobs = plan.jobs()
@@ -66,7 +72,7 @@ def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> Tile
         parts: dict[Tile, list[str]] = {tile: [] for tile in row_tiles}
         for number, job in enumerate(jobs):
             keys = {f"job-{prefix}-{tile.key}-{number:04d}": tile for tile in row_tiles}
-            tasks |= {key: (_run_job, workshop, tile, job) for key, tile in keys.items()}
+            tasks |= {key: (_run_job, sources, workshop, tile, job) for key, tile in keys.items()}
             for key, tile in keys.items():
                 parts[tile].append(key)
             if len(jobs) > 1:
@@ -75,13 +81,14 @@ def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> Tile
                 tasks[strips[-1]] = (_note_strip, list(keys))
         for tile, own in parts.items():
             finished = f"tile-{prefix}-{tile.key}"
-            tasks[finished] = (_finish_tile, workshop, tile, own, strips)
+            tasks[finished] = (_finish_tile, sources, workshop, tile, own, strips)
             names[finished] = tile.key
     return TileGraph(tasks, names)
 
 
-def _run_job(workshop: Workshop, tile: Tile, job: Job) -> JobResult:
+def _run_job(sources: str, workshop: Workshop, tile: Tile, job: Job) -> JobResult:
     try:
+        require_sources(sources)
         return workshop.run(tile, job)
     except Scs2CubesError as error:
         failure = _named(tile, error)
@@ -94,8 +101,9 @@ def _note_strip(results: list[JobResult]) -> int:
     return len(results)
 
 
-def _finish_tile(workshop: Workshop, tile: Tile, results: list[JobResult], _: list[int]) -> TileResult:
+def _finish_tile(sources: str, workshop: Workshop, tile: Tile, results: list[JobResult], _: list[int]) -> TileResult:
     try:
+        require_sources(sources)
         record = workshop.finish(tile, results)
         return TileResult(record, sum(result.bytes_written for result in results))
     except Scs2CubesError as error:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-from distributed import Client
-from distributed.versions import get_versions
+from typing import TYPE_CHECKING, Any
 
 from scs2_cubes.errors import ConfigurationError
 
-__all__ = ["Disagreement", "differing_sources", "disagreements", "named", "require_agreement", "source_fingerprint"]
+if TYPE_CHECKING:
+    # A second of import, and threads need the fingerprint alone.
+    from distributed import Client
+
+__all__ = [
+    "Disagreement",
+    "answers_of",
+    "differing_sources",
+    "disagreements",
+    "named",
+    "require_agreement",
+    "require_sources",
+    "source_fingerprint",
+]
 
 #: Without the same ones tasks can't be unpickled, or pixels depend on who made them.
 _MUST_AGREE = ("scs2_cubes", "python", "dask", "distributed")
@@ -61,8 +72,9 @@ def disagreements(versions: Mapping[str, Any]) -> list[Disagreement]:
 def source_fingerprint() -> str:
     """SHA-256 over the relative paths and contents of this package's Python files, as hexadecimal digits.
 
-    Reads some 200 files at the first call and none later: what a process has loaded doesn't change with its files, so
-    a worker that has been asked once and runs on through an update is found out, too.
+    Reads some 200 files at the first call and none later: what a process has loaded doesn't change with its files. The
+    first call comes with the import of :mod:`scs2_cubes.pipeline.tile`, if not before, so that a worker that runs on
+    through an update of its files is found out, too.
     """
     root = Path(__file__).parents[1]
     digest = sha256()
@@ -86,6 +98,21 @@ def differing_sources(here: str, answers: Mapping[str, Any]) -> Disagreement | N
     return Disagreement("the source text of scs2_cubes", _source_text(here), others, is_fatal=True) if others else None
 
 
+def require_sources(expected: str) -> None:
+    """Refuse to make pixels where this process has loaded other Python files than those of fingerprint ``expected``.
+
+    Workers ask themselves, for each task: the scheduler gives a worker tasks from the moment of its coming, before
+    anybody else can have looked at it. Raises ConfigurationError.
+    """
+    here = source_fingerprint()
+    if here != expected:
+        raise ConfigurationError(
+            f"this worker has loaded another source text of scs2_cubes ({_source_text(here)}) than the process whose "
+            f"run it works for ({_source_text(expected)}). Install the same one in both places (the same image, or the "
+            "same commit and constraints) and start both again, which keep what they have loaded"
+        )
+
+
 def require_agreement(
     client: Client,
     address: str,
@@ -94,24 +121,24 @@ def require_agreement(
     *,
     timeout: float,
     with_scheduler: bool = True,
-) -> None:
+) -> set[str]:
     """Compare ``workers`` of the cluster of ``address`` with this process, and ``tell`` of what merely differs.
 
-    The scheduler is asked, too, if ``with_scheduler``, and each worker twice.
+    The scheduler is asked, too, if ``with_scheduler``, and each worker twice. Returns the workers that have answered
+    both times, each within ``timeout`` seconds; nothing is known of the others.
 
     Raises ConfigurationError where scs2_cubes, Python (its minor version), dask or distributed differ: tasks couldn't
     be unpickled, or pixels would depend on who makes them. So it does where the Python files of scs2_cubes differ,
     whatever their version says: a record says at which code version its tile was made, and a worker with an older
     checkout would make that untrue. Differences that no pixel depends on are refused, too, because nobody can tell them
-    apart. The scheduler makes no pixels, so of it only versions count. Raises OSError where there is no answer within
-    ``timeout`` seconds for each question.
+    apart. The scheduler makes no pixels, so of it only versions count. Raises OSError where it gives no answer within
+    ``timeout`` seconds.
     """
-    versions: Any = client.sync(_versions, client, list(workers), with_scheduler, callback_timeout=timeout)
+    versions = _versions(client, workers, timeout, with_scheduler=with_scheduler)
     found = disagreements(versions)
+    answers: dict[str, Any] = {}
     if not any(one.is_fatal for one in found):
-        answers: Any = client.run(
-            source_fingerprint, workers=list(workers), on_error="return", callback_timeout=timeout
-        )
+        answers = answers_of(client, versions["workers"], source_fingerprint, timeout=timeout)
         sources = differing_sources(source_fingerprint(), answers)
         found += [sources] if sources else []
     fatal = "; ".join(one.text for one in found if one.is_fatal)
@@ -126,6 +153,24 @@ def require_agreement(
             f"the cluster of {address} has other versions: {'; '.join(one.text for one in found)}. "
             "As a rule results are the same; install the same ones to be sure"
         )
+    return set(answers)
+
+
+def answers_of(
+    client: Client, workers: Collection[str], question: Callable[..., Any], *arguments: object, timeout: float
+) -> dict[str, Any]:
+    """Worker → what ``question`` of ``arguments`` gives there, or the error that it raises, but for OSErrors.
+
+    Without workers that are lost or give no answer within ``timeout`` seconds. Each is asked by itself: a question to
+    many has no answer before the slowest has given its own.
+    """
+
+    async def ask(worker: str) -> Any:
+        found = await client.run(question, *arguments, workers=[worker], on_error="return")
+        return found[worker]
+
+    found: dict[str, Any] = client.sync(_gathered, workers, ask, timeout)
+    return {worker: answer for worker, answer in found.items() if not isinstance(answer, OSError)}
 
 
 def named(who: Collection[str]) -> str:
@@ -134,16 +179,37 @@ def named(who: Collection[str]) -> str:
     return ", ".join(list(who)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-async def _versions(client: Client, workers: list[str], with_scheduler: bool) -> dict[str, Any]:
-    """As Client.get_versions, but of some workers: those that came later."""
+def _versions(client: Client, workers: Collection[str], timeout: float, *, with_scheduler: bool) -> dict[str, Any]:
+    """As Client.get_versions, but of some workers: those that came later. Without those that give no answer."""
+    from distributed.versions import get_versions  # noqa: PLC0415  (a second of import, for clusters only)
+
     packages = [*_MUST_AGREE, *_SHOULD_AGREE]
     scheduler: Any = client.scheduler
-    question = {"op": "versions", "packages": packages}
-    found = {
-        "client": get_versions(packages=packages),
-        "workers": await scheduler.broadcast(msg=question, workers=workers, on_error="ignore"),
+    found = {"client": get_versions(packages=packages)}
+    if with_scheduler:
+        found["scheduler"] = client.sync(scheduler.versions, packages=packages, callback_timeout=timeout)
+
+    async def ask(worker: str) -> Any:
+        question = {"op": "versions", "packages": packages}
+        return (await scheduler.broadcast(msg=question, workers=[worker], on_error="ignore")).get(worker)
+
+    answers: dict[str, Any] = client.sync(_gathered, workers, ask, timeout)
+    return found | {"workers": {worker: answer for worker, answer in answers.items() if answer is not None}}
+
+
+async def _gathered(workers: Collection[str], ask: Callable[[str], Awaitable[Any]], seconds: float) -> dict[str, Any]:
+    """Worker → what ``ask`` gives for it; without those for which it raises OSError, or takes longer than that."""
+    tasks = {worker: asyncio.ensure_future(ask(worker)) for worker in workers}
+    if not tasks:
+        return {}
+    done, pending = await asyncio.wait(tasks.values(), timeout=seconds)
+    for task in pending:
+        task.cancel()
+    return {
+        worker: task.result()
+        for worker, task in tasks.items()
+        if task in done and not isinstance(task.exception(), OSError)
     }
-    return found | ({"scheduler": await scheduler.versions(packages=packages)} if with_scheduler else {})
 
 
 def _source_text(answer: object) -> str:

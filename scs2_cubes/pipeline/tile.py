@@ -18,6 +18,7 @@ from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import Nodes
 from scs2_cubes.errors import ProcessingError
 from scs2_cubes.pipeline.claims import TileStore
+from scs2_cubes.pipeline.installations import source_fingerprint
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job
 from scs2_cubes.pipeline.windows import Plane, WindowFunction, WindowPlanes, WindowReader
@@ -27,6 +28,9 @@ __all__ = ["JobResult", "Workshop"]
 
 #: Every so manyth row and column is enough to see that a window has values, where most have.
 _SAMPLE_STEP = 32
+
+# Remembered from now on: a worker's files may change while it runs, and what it has loaded from them stays.
+source_fingerprint()
 
 
 @dataclass(frozen=True, slots=True)

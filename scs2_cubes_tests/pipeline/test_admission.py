@@ -6,15 +6,18 @@ import os
 import re
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.pipeline import admission
-from scs2_cubes.pipeline.admission import absent, marked
+from scs2_cubes.pipeline.admission import Admission, absent, marked
 from scs2_cubes.pipeline.compute import open_compute
 from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses, connected, slow
+from scs2_cubes_tests.pipeline.test_installations import older_checkout
 from scs2_cubes_tests.pipeline.worlds import genus_world
 
 #: The same path, but another folder for each process: as /data is on each computer.
@@ -135,3 +138,62 @@ def test_workers_that_do_not_answer(processes: DaskProcesses, monkeypatch: pytes
         processes.workers[0].send_signal(signal.SIGCONT)
     (line,) = told
     assert f"of {address} of the cluster of {processes.address} it isn't known whether" in line
+
+
+def address_of(client: Client, name: str) -> str:
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    (address,) = [address for address, worker in workers.items() if worker["name"] == name]
+    return str(address)
+
+
+def test_one_that_does_not_answer_hides_no_other(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_ANSWER_SECONDS", 5.0)
+    processes.start_worker()
+    processes.start_worker(extra=older_checkout(tmp_path))
+    with connected(processes, 2) as client:
+        older = address_of(client, "worker1")
+        processes.workers[0].send_signal(signal.SIGSTOP)
+        with (
+            pytest.raises(ConfigurationError, match=f"source text of scs2_cubes is .* on worker {older}"),
+            open_compute(processes.spec),
+        ):
+            pytest.fail("it must not be used")
+        processes.workers[0].send_signal(signal.SIGCONT)
+
+
+def test_one_that_did_not_answer_is_asked_again_by_itself(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_ANSWER_SECONDS", 5.0)
+    asked: list[list[str]] = []
+    real = Admission._require_agreement
+
+    def require_agreement(self: Admission, workers: Sequence[str], timeout: float) -> set[str]:
+        asked.append(list(workers))
+        return real(self, workers, timeout)
+
+    monkeypatch.setattr(Admission, "_require_agreement", require_agreement)
+    processes.start_worker()
+    processes.start_worker(extra=older_checkout(tmp_path))
+    told: list[str] = []
+    with connected(processes, 2) as client:
+        other, older = address_of(client, "worker0"), address_of(client, "worker1")
+        processes.workers[1].send_signal(signal.SIGSTOP)
+        examining = Admission(client, processes.address, [str(tmp_path)], told.append)
+        examining.examine([other, older])
+        # Not before a minute is over.
+        examining.examine([other, older])
+        assert asked == [sorted([other, older])]
+        # It is still stopped, and not taken for examined.
+        monkeypatch.setattr(admission, "_AGAIN_SECONDS", 0.0)
+        examining._silent[older] = 0.0
+        examining.examine([other, older])
+        processes.workers[1].send_signal(signal.SIGCONT)
+        monkeypatch.setattr(admission, "_AGAIN_ANSWER_SECONDS", 30.0)
+        with pytest.raises(ConfigurationError, match=f"source text of scs2_cubes is .* on worker {older}"):
+            examining.examine([other, older])
+    assert asked == [sorted([other, older]), [older], [older]]
+    (line,) = told
+    assert line.startswith(f"of {older} of the cluster of {processes.address} it isn't known whether")

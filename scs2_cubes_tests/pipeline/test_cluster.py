@@ -68,7 +68,7 @@ def test_the_scheduler_gone_in_the_middle(tmp_path: Path, processes: DaskProcess
         # The next partition of the same run doesn't wait either.
         with pytest.raises(MaterializationError, match="finished tiles are kept, and the next run makes the others"):
             world.make(compute)
-    assert time.monotonic() - killed[0] < 10
+    assert time.monotonic() - killed[0] < 60
     done = world.store.records()
     assert 3 <= len(done) < ALL_TILES
     scheduler.wait(10)

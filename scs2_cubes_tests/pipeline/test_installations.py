@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import scs2_cubes
-from scs2_cubes.errors import ConfigurationError
+from scs2_cubes.errors import ConfigurationError, TileError
+from scs2_cubes.pipeline.admission import Admission
 from scs2_cubes.pipeline.compute import open_compute
 from scs2_cubes.pipeline.installations import differing_sources, disagreements, source_fingerprint
 from scs2_cubes_tests.end_to_end.trial import CHECKOUT
@@ -27,11 +28,31 @@ def another_checkout(folder: Path) -> Path:
     return root
 
 
+#: Of the grid of 130 x 135 pixels, in tiles of 32.
+ALL_TILES = 25
+#: What a release appends that notes, by its finished tiles, who has made what.
+NOTING = """
+_finish = Workshop.finish
+
+
+def _noted(self, tile, results):
+    record = _finish(self, tile, results)
+    with open({path!r}, "a") as file:
+        file.write(tile.key + "\\n")
+    return record
+
+
+Workshop.finish = _noted
+"""
+
+
 def older_checkout(folder: Path) -> dict[str, str]:
-    """An environment with one in which a kernel was something else."""
+    """An environment with one in which a kernel was something else, and that notes in ``recorded`` what it records."""
     root = another_checkout(folder)
     with (root / "scs2_cubes" / "core" / "resample.py").open("a") as file:
         file.write("# before\n")
+    with (root / "scs2_cubes" / "pipeline" / "tile.py").open("a") as file:
+        file.write(NOTING.format(path=str(folder / "recorded")))
     return {"PYTHONPATH": f"{root}:{CHECKOUT}"}
 
 
@@ -109,6 +130,65 @@ def test_a_worker_of_an_older_checkout_that_comes_later(tmp_path: Path, processe
     ):
         world.make(compute, on_progress)
     assert told == []
+    assert not (tmp_path / "recorded").exists()
+
+
+def test_one_that_comes_later_refuses_by_itself(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given tasks before anybody has looked at it: here nobody ever does."""
+    monkeypatch.setattr(Admission, "examine", lambda *_: None)
+    processes.start_worker()
+    world = slow(genus_world(tmp_path), 1.0)
+
+    def on_progress(_: object) -> None:
+        if len(processes.workers) == 1:
+            processes.start_worker(extra=older_checkout(tmp_path))
+
+    with (
+        connected(processes, 1),
+        open_compute(processes.spec) as compute,
+        pytest.raises(TileError, match=r"^tile y\d\dx\d\d: ConfigurationError: this worker has loaded another source"),
+    ):
+        world.make(compute, on_progress)
+    assert 0 < len(world.store.records()) < ALL_TILES
+    assert not (tmp_path / "recorded").exists()
+
+
+def test_what_an_older_release_records_is_noted(tmp_path: Path) -> None:
+    """Else the tests above could not fail: a run of that release itself."""
+    environment = older_checkout(tmp_path)
+    program = (
+        "from pathlib import Path; from scs2_cubes_tests.pipeline.worlds import genus_world; "
+        f"genus_world(Path({str(tmp_path)!r})).make()"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, **environment}, check=True)
+    assert len((tmp_path / "recorded").read_text().split()) == ALL_TILES
+
+
+def test_one_of_a_release_that_takes_other_arguments(
+    tmp_path: Path, processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those from before tasks held the fingerprint: its tasks fail, instead of waiting for ever."""
+    monkeypatch.setattr(Admission, "examine", lambda *_: None)
+    environment = older_checkout(tmp_path)
+    graph = tmp_path / "checkout" / "scs2_cubes" / "pipeline" / "graph.py"
+    lines = [line.replace("sources: str, ", "") for line in graph.read_text().splitlines(keepends=True)]
+    graph.write_text("".join(line for line in lines if "require_sources(sources)" not in line))
+    processes.start_worker()
+    world = slow(genus_world(tmp_path), 1.0)
+
+    def on_progress(_: object) -> None:
+        if len(processes.workers) == 1:
+            processes.start_worker(extra=environment)
+
+    with (
+        connected(processes, 1),
+        open_compute(processes.spec) as compute,
+        pytest.raises(TypeError, match="positional arguments but"),
+    ):
+        world.make(compute, on_progress)
+    assert not (tmp_path / "recorded").exists()
 
 
 @pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
@@ -157,6 +237,21 @@ def test_the_fingerprint_is_of_the_python_files(tmp_path: Path) -> None:
     assert len({first, added, renamed, changed}) == 4
     (package / "core" / "added.py").unlink()
     assert fingerprint_of(moved) == first
+
+
+def test_the_fingerprint_is_of_what_was_loaded(tmp_path: Path) -> None:
+    """Files change, and nobody has asked for it before."""
+    root = another_checkout(tmp_path)
+    before = fingerprint_of(root)
+    changed = root / "scs2_cubes" / "core" / "resample.py"
+    program = (
+        "import pathlib, scs2_cubes.pipeline.tile; "
+        f"pathlib.Path({str(changed)!r}).write_text('# after'); "
+        "from scs2_cubes.pipeline.installations import source_fingerprint as f; print(f())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=root, env=environment, text=True).strip()
+    assert loaded == before != fingerprint_of(root)
 
 
 def test_whose_files_differ() -> None:
