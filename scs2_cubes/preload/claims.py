@@ -213,6 +213,7 @@ class Contender:
 class Claim:
     """A key that is held by whoever has this, until :meth:`release`. Also a context manager, which releases.
 
+    The context manager only logs where releasing fails: what was done under the claim is done.
     Safe to share between threads of the process that took it.
     """
 
@@ -237,7 +238,11 @@ class Claim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except StorageError as problem:
+            # What it was held for has ended, well or not, and that is what counts: others wait for a lease, no more.
+            _LOGGER.warning("%s", problem)
 
     def hold(self, since: float) -> bool:
         """Tell the others that it is held, and go on telling; False where it may have been taken for dead meanwhile.

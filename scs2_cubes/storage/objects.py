@@ -20,9 +20,10 @@ import fsspec
 
 from scs2_cubes.errors import StorageError, redact
 from scs2_cubes.storage.failures import Access, failures, is_absence
+from scs2_cubes.storage.moves import Manifest
 from scs2_cubes.storage.processes import Process
 
-__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "is_being_moved", "open_objects"]
+__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "forget_move", "is_being_moved", "open_objects"]
 
 _S3 = "s3://"
 _PARTIAL = ".partial"
@@ -30,7 +31,7 @@ _PARTIAL = ".partial"
 _PARTIAL_NAME = re.compile(r".+-[0-9]+-(?P<unique>[0-9a-f]{32})")
 #: Seconds after which what another system, whose processes nobody here can ask for, left half-written is given up.
 _ABANDONED = 86400.0
-#: Beside a folder: its objects are on their way to it.
+#: Beside a folder: these objects are on their way to it.
 _MOVING = ".moving"
 #: Objects that are copied at once: each is two requests, and most of their time is waiting.
 _COPIES_AT_ONCE = 16
@@ -110,9 +111,19 @@ def open_objects(root: str, options: Mapping[str, Any]) -> ObjectTree:
     return LocalObjects(Path(root))
 
 
-def is_being_moved(objects: Objects, target: str) -> bool:
-    """Whether a move to the folder ``target`` has begun and not come to its end. Raises StorageError."""
-    return objects.get(f"{target}{_MOVING}") is not None
+def is_being_moved(objects: Objects, prefix: str, target: str) -> bool:
+    """Whether what lies in the folder ``prefix`` is what an interrupted move to ``target`` has left there, and no more.
+
+    Lists ``prefix``. Raises StorageError.
+    """
+    # On disk a folder is moved by one call.
+    return isinstance(objects, FsspecObjects) and objects.is_being_moved(prefix, target)
+
+
+def forget_move(objects: Objects, target: str) -> None:
+    """Remove the sign of an interrupted move to the folder ``target``, if there's one. Raises StorageError."""
+    if objects.get(f"{target}{_MOVING}") is not None:
+        objects.delete(f"{target}{_MOVING}")
 
 
 class LocalObjects:
@@ -285,12 +296,12 @@ class FsspecObjects:
         return bool(self._list(prefix, "look at"))
 
     def move(self, prefix: str, target: str) -> None:
-        if self.exists(target) and not is_being_moved(self, target):
+        if self.exists(target) and not self.is_being_moved(prefix, target):
             raise StorageError(f"can't move {self.shown(prefix)}: {self.shown(target)} exists already")
-        names = list(self.sizes(prefix))
-        old, new = ([f"{self._path}/{folder}/{name}" for name in names] for folder in (prefix, target))
+        listing = self._listing(prefix)
+        old, new = ([f"{self._path}/{folder}/{name}" for name in listing] for folder in (prefix, target))
         what = f"can't move {self.shown(prefix)} to {self.shown(target)}"
-        self.put(f"{target}{_MOVING}", b"")
+        self.put(f"{target}{_MOVING}", Manifest.of(listing).encode())
         try:
             # All of them are there twice before the first one goes.
             self._copy(old, new)
@@ -298,6 +309,11 @@ class FsspecObjects:
             raise self._access.error(what, error) from self._access.cause(error)
         self._remove_all(prefix, old, what)
         self.delete(f"{target}{_MOVING}")
+
+    def is_being_moved(self, prefix: str, target: str) -> bool:
+        """See the function of this name."""
+        begun = self.get(f"{target}{_MOVING}")
+        return begun is not None and Manifest.decode(begun).covers(Manifest.of(self._listing(prefix)))
 
     def _copy(self, old: list[str], new: list[str]) -> None:
         """Copy objects, each by its name: in a list, fsspec takes some names for patterns."""
@@ -310,6 +326,10 @@ class FsspecObjects:
         yield from sorted(f"{prefix}/{name}".lstrip("/") for name in self.sizes(prefix))
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
+        return {name: int(entry["size"] or 0) for name, entry in self._listing(prefix).items()}
+
+    def _listing(self, prefix: str) -> Mapping[str, Mapping[str, Any]]:
+        """Key relative to the folder ``prefix`` → fsspec's entry, of all below it at any depth."""
         root = f"{self._path.rstrip('/')}/{prefix}".rstrip("/")
         # Other processes write here, too, and some filesystems remember what they listed.
         self._filesystem.invalidate_cache()
@@ -318,7 +338,7 @@ class FsspecObjects:
         except failures() as error:
             self._absent(f"can't list {self.shown(prefix)}", error)
             return {}
-        return {name.removeprefix(f"{root}/"): int(entry["size"] or 0) for name, entry in found.items()}
+        return {name.removeprefix(f"{root}/"): entry for name, entry in found.items()}
 
     def remove(self, prefix: str) -> None:
         names = [f"{self._path}/{prefix}/{name}" for name in self.sizes(prefix)]

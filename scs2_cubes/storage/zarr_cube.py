@@ -23,7 +23,7 @@ from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError, redact
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.failures import Access, failures
-from scs2_cubes.storage.objects import Objects, is_being_moved, open_objects
+from scs2_cubes.storage.objects import Objects, forget_move, is_being_moved, open_objects
 from scs2_cubes.storage.zarr_identity import Comparison, compare
 from scs2_cubes.storage.zarr_reading import RegionReader
 
@@ -233,24 +233,33 @@ class ZarrCube:
         number = 1
         while self._is_taken(number):
             number += 1
+            # What was interrupted there is another cube's, of which nothing is left to move.
+            self._forget_moves(number - 1)
         # Records first: from then on nothing is done, whatever interrupts the rest.
         for part in _PARTS:
             if self.objects.exists(f"{self.name}.{part}"):
                 self.objects.move(f"{self.name}.{part}", f"{self.name}.retired-{number}.{part}")
+        # That of a part whose last object had gone when its move was interrupted.
+        self._forget_moves(number)
         return self.objects.url(f"{self.name}.retired-{number}.zarr")
+
+    def _forget_moves(self, number: int) -> None:
+        for part in _PARTS:
+            forget_move(self.objects, f"{self.name}.retired-{number}.{part}")
 
     def _is_taken(self, number: int) -> bool:
         """Whether anything lies aside by ``number`` but what an interrupted retirement of this very cube brought there.
 
         Parts are moved in their order, so that those here come after those there; in an object store one may be on both
-        sides, which is marked.
+        sides, which is marked, with what is moved: where a run has written since, that's another cube.
         """
         aside = f"{self.name}.retired-{number}"
         gone = [place for place, part in enumerate(_PARTS) if self.objects.exists(f"{aside}.{part}")]
         left = [place for place, part in enumerate(_PARTS) if self.objects.exists(f"{self.name}.{part}")]
         if not gone or gone[-1] < left[0]:
             return False
-        return gone[-1] > left[0] or not is_being_moved(self.objects, f"{aside}.{_PARTS[left[0]]}")
+        part = _PARTS[left[0]]
+        return gone[-1] > left[0] or not is_being_moved(self.objects, f"{self.name}.{part}", f"{aside}.{part}")
 
     def remove_document(self, name: str) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""
@@ -276,18 +285,23 @@ class ZarrCube:
         import xarray as xr  # noqa: PLC0415  (a second of import, for those who open a cube)
 
         # mask_and_scale=False: class codes stay integers; the fill of floats is NaN, which needs no mask.
+        store, options = self._readable()
         try:
             dataset: xr.Dataset = xr.open_zarr(
-                self.url,
-                mask_and_scale=False,
-                decode_coords="all",
-                consolidated=True,
-                storage_options=dict(self.storage.options) or None,
+                store, mask_and_scale=False, decode_coords="all", consolidated=True, storage_options=options
             )
         except failures() as error:
             access = Access.of(self.storage.options)
             raise access.error(f"can't open {redact(self.url)}", error) from access.cause(error)
         return dataset
+
+    def _readable(self) -> tuple[Any, dict[str, Any] | None]:
+        """(what xarray reads the cube from, fsspec's options with it). No I/O."""
+        if not self.url.startswith("s3://"):
+            return self.url, dict(self.storage.options) or None
+        from scs2_cubes.storage.s3_objects import s3_store  # noqa: PLC0415 - aiobotocore, for those who are on S3
+
+        return s3_store(self.url, self.storage.options), None
 
     def _parse_record(self, key: str, document: bytes) -> TileRecord:
         try:

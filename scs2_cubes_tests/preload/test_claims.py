@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -353,6 +354,32 @@ class TestLost:
         while documents(objects) and time.monotonic() - started < 60:
             time.sleep(0.01)
         assert documents(objects) == []
+
+    @pytest.mark.parametrize("problem", [None, ValueError("of the block")])
+    def test_what_was_done_under_it_is_done_although_it_cannot_be_released(
+        self, objects: ObjectTree, caplog: pytest.LogCaptureFixture, problem: ValueError | None
+    ) -> None:
+        """A failure to release neither fails what has succeeded nor hides why something failed."""
+
+        class Undeletable:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(objects, name)
+
+            def delete(self, key: str) -> None:
+                raise StorageError(f"can't remove {key}: the server is away")
+
+        done: list[str] = []
+        expected = contextlib.nullcontext() if problem is None else pytest.raises(ValueError, match="of the block")
+        with expected, held(objects, KEY, tell=done.append, max_wait=0, timing=QUICK) as claim:
+            claim.objects = Undeletable()
+            if problem is not None:
+                raise problem
+            done.append("all")
+        assert done == ([] if problem else ["all"])
+        assert f"can't remove {claim.document}: the server is away" in caplog.text
+        # Whoever comes next waits for a lease at most.
+        with held(objects, KEY, tell=done.append, max_wait=60, timing=QUICK) as another:
+            another.check()
 
     def test_errors_of_other_libraries_do_not_end_the_beat(
         self, objects: ObjectTree, caplog: pytest.LogCaptureFixture

@@ -378,25 +378,25 @@ class TestBucket:
         """s3fs makes attempts of its own, which the policy knows nothing of."""
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         with S3Double() as server:
-            policy = RetryPolicy(max_attempts=3, timeout=0.3, initial_wait=0.01, max_wait=0.01)
+            policy = RetryPolicy(max_attempts=3, timeout=1.0, initial_wait=0.01, max_wait=0.01)
             options = s3_options({**OWNER, "endpoint_url": server.url}, policy, attempts=1)
             params = {"root": "s3://bucket/shelf", "storage_options": options}
             source = FileSource.open(StoreSpec("files", "s3", params, retry=policy))
             with pytest.raises(SourceUnavailableError, match="3"):
                 source.probe("map.tif")
-            assert [request.split()[0] for request in server.requests] == ["HEAD"] * 3
+            assert [request.split()[0] for request in server.heard(3)] == ["HEAD"] * 3
             with pytest.raises(SourceUnavailableError, match="3"):
                 list(source.data_ids())
-            assert [request.split()[0] for request in server.requests[3:]] == ["GET"] * 3
+            assert [request.split()[0] for request in server.heard(6)[3:]] == ["GET"] * 3
 
     def test_each_attempt_at_a_chunk_is_one_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         with S3Double() as server:
-            policy = RetryPolicy(max_attempts=3, timeout=0.3, initial_wait=0.01, max_wait=0.01)
+            policy = RetryPolicy(max_attempts=3, timeout=1.0, initial_wait=0.01, max_wait=0.01)
             options = s3_options({**OWNER, "endpoint_url": server.url}, policy, attempts=1)
             with pytest.raises(SourceUnavailableError, match="3"):
                 content_version(Location("s3://bucket/shelf/height.zarr", options, retry=policy))
-            assert [request.split()[0] for request in server.requests] == ["GET"] * 3
+            assert [request.split()[0] for request in server.heard(3)] == ["GET"] * 3
 
     def test_a_bucket_that_is_not_there(self, bucket: Bucket) -> None:
         options = {**OWNER, "endpoint_url": bucket.server.url}

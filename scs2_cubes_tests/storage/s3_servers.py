@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -13,6 +14,8 @@ __all__ = ["S3Double", "answer"]
 
 #: Where a request begins, and what it asks for.
 _REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) (\S+) HTTP/1\.1\r\n")
+#: Longest wait for requests that were sent, and their thread hasn't noted yet, in seconds.
+_HEARING = 30.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -40,6 +43,13 @@ class S3Double:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def heard(self, number: int) -> list[str]:
+        """``requests``, once there are ``number`` of them: who gave up waiting may be faster than who notes it."""
+        deadline = time.monotonic() + _HEARING
+        while len(self.requests) < number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return list(self.requests)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
