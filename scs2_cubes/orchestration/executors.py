@@ -51,10 +51,10 @@ def require_run(context: dg.AssetExecutionContext) -> None:
     """
     if context.job_name != EVERYTHING_ON_DASK:
         return
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
         status = run.status.value if run else "removed"
-        raise dg.DagsterExecutionInterruptedError(f"run {context.run_id} is over ({status}), and this step with it")
+        raise dg.DagsterExecutionInterruptedError(f"run {context.run.run_id} is over ({status}), and this step with it")
 
 
 def executor_on(spec: DaskSpec, folders: Sequence[str]) -> dg.ExecutorDefinition:

@@ -6,6 +6,7 @@ from scs2_cubes import preload
 from scs2_cubes.core.specification import Case, PreloadSpec
 from scs2_cubes.errors import ConfigurationError
 from scs2_cubes.orchestration.editions import asked_edition_check, edition_spec
+from scs2_cubes.orchestration.executors import require_run
 from scs2_cubes.orchestration.pools import pool_of
 from scs2_cubes.orchestration.provenance import source_key
 from scs2_cubes.orchestration.resources import ProgressSink
@@ -42,6 +43,8 @@ def _preload_asset(spec: PreloadSpec) -> dg.AssetsDefinition:
     # Where there are checks Dagster knows only the bare class of what is returned.
     def fetched(context: dg.AssetExecutionContext, progress: dg.ResourceParam[ProgressSink]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # see above
         def tell(line: str) -> None:
+            # This is heard while an order is waited for, too, and what is ordered is remembered.
+            require_run(context)
             context.log.info(line)
             progress.tell(line)
 

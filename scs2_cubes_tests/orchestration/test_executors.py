@@ -20,10 +20,12 @@ from scs2_cubes.demo.faults import Delay
 from scs2_cubes.orchestration.build import build_definitions
 from scs2_cubes.orchestration.executors import EVERYTHING_ON_DASK, executor_on
 from scs2_cubes.orchestration.instance import prepare_home
+from scs2_cubes.orchestration.preloads import preload_assets
 from scs2_cubes_tests.end_to_end.fixtures import Undisturbed
 from scs2_cubes_tests.end_to_end.trial import CHUNK, Trial, ended, wait_until
+from scs2_cubes_tests.orchestration.archives import FOREST, Archives, preload_key, with_forest
 from scs2_cubes_tests.orchestration.sites import GENUS_KEY, TILES, events, with_sites
-from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses
+from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses, until_workers
 
 
 def everything() -> dg.JobDefinition:
@@ -61,12 +63,19 @@ class Cluster:
         return self.trial.start_python(("-c", RUNNING, job), *assets, extra=self.settings)
 
 
+#: Steps that end as soon as they have begun.
+QUICK = ("third", "fourth", "fifth", "sixth")
 #: A run of one of the jobs below, of a partition or of some of its assets.
 RUNNING = """
+import os
 import sys
 import dagster as dg
+from scs2_cubes.pipeline import watch
 from scs2_cubes_tests.orchestration.test_executors import everything, waiting
 job, *names = sys.argv[1:]
+if "SCS2_TRIAL_PATIENCE" in os.environ:
+    which, seconds = os.environ["SCS2_TRIAL_PATIENCE"].split()
+    setattr(watch, which, float(seconds))
 with dg.DagsterInstance.get() as instance:
     if job == "everything":
         made = dg.execute_job(dg.reconstructable(everything), instance, tags={"dagster/partition": names[0]})
@@ -154,6 +163,16 @@ class Steps:
     def use(self, address: str) -> None:
         self.cluster.settings |= {"SCS2_TRIAL_SCHEDULER": address}
 
+    def set_patience(self, which: str, seconds: int) -> None:
+        """One of the watch's; a busy machine needs the others as they are."""
+        self.cluster.settings |= {"SCS2_TRIAL_PATIENCE": f"{which} {seconds}"}
+
+    def start_worker_of_two_threads(self) -> None:
+        options = ("--no-nanny", "--nthreads", "2", "--no-dashboard", "--host", "127.0.0.1")
+        extra = {**self.cluster.settings, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+        processes = self.cluster.processes
+        self.cluster.trial.start_python(("-m", "dask"), "worker", processes.address, *options, extra=extra)
+
     def start(self, *names: str) -> subprocess.Popen[str]:
         return self.cluster.start("waiting", *names)
 
@@ -191,6 +210,13 @@ def waiting() -> dg.JobDefinition:
     def second() -> None:
         wait("second")
 
+    def quick(name: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name)
+        def made() -> None:
+            (folder / f"begun-{name}").touch()
+
+        return made
+
     @dg.asset
     def failing() -> None:
         message = "planted"
@@ -202,7 +228,8 @@ def waiting() -> dg.JobDefinition:
 
     executor = executor_on(DaskSpec("address", os.environ["SCS2_TRIAL_SCHEDULER"]), ())
     job = dg.define_asset_job("waiting", dg.AssetSelection.all(), executor_def=executor)
-    return dg.Definitions(assets=[first, second, failing, dependent], jobs=[job]).resolve_job_def("waiting")
+    assets = [first, second, failing, dependent, *map(quick, QUICK)]
+    return dg.Definitions(assets=assets, jobs=[job]).resolve_job_def("waiting")
 
 
 def take_turns(steps: Steps, held: Callable[[], object]) -> None:
@@ -231,12 +258,67 @@ def test_pools_count(steps: Steps) -> None:
 
 def test_one_step_at_a_time_in_one_process(steps: Steps) -> None:
     """Two that begin together could wait for each other for ever."""
-    options = ("--no-nanny", "--nthreads", "2", "--no-dashboard", "--host", "127.0.0.1")
-    address, extra = steps.cluster.processes.address, {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
-    steps.cluster.trial.start_python(
-        ("-m", "dask"), "worker", address, *options, extra={**steps.cluster.settings, **extra}
-    )
+    steps.start_worker_of_two_threads()
     take_turns(steps, lambda: steps.cluster.waiting == 2)
+
+
+def test_steps_go_to_workers_that_make_none(steps: Steps) -> None:
+    """The first one waits, as for an order; its worker's other thread doesn't hold back what others can make."""
+    for _ in range(2):
+        steps.start_worker_of_two_threads()
+    until_workers(steps.cluster.processes, 2)
+    waiting = steps.start("first")
+    wait_until(lambda: steps.begun == {"first"}, waiting)
+    run = ended(steps.start(*QUICK), 300)
+    assert run.code == 0, run.out + run.err
+    assert steps.begun == {"first", *QUICK}
+    assert waiting.poll() is None
+    steps.let_go("first")
+    run = ended(waiting)
+    assert run.code == 0, run.out + run.err
+
+
+def test_a_step_whose_worker_dies_is_made_again(steps: Steps) -> None:
+    worker = steps.cluster.processes.start_worker(extra=steps.cluster.settings)
+    run = steps.start("first")
+    wait_until(lambda: steps.begun == {"first"}, run)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait(20)
+    (steps.folder / "begun-first").unlink()
+    steps.let_go("first")
+    steps.cluster.start_worker()
+    found = ended(run)
+    assert found.code == 0, found.out + found.err
+    assert steps.begun == {"first"}
+
+
+def test_a_worker_that_never_comes_is_given_up(steps: Steps) -> None:
+    steps.set_patience("_FIRST_PATIENCE", 5)
+    run = ended(steps.start("first"))
+    assert run.code == 3
+    assert f"no worker has come to the cluster of {steps.cluster.processes.address} for 5 s. Start one" in run.err, (
+        run.err
+    )
+    assert steps.begun == set()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [(signal.SIGSTOP, "hasn't answered for "), (signal.SIGKILL, "is lost. Start it again where it has ended")],
+)
+def test_a_scheduler_that_is_lost_or_silent(steps: Steps, how: signal.Signals, told: str) -> None:
+    steps.set_patience("_SILENCE_PATIENCE", 15)
+    steps.cluster.start_worker()
+    scheduler = steps.cluster.processes.scheduler
+    assert scheduler is not None
+    run = steps.start("first")
+    wait_until(lambda: steps.begun == {"first"}, run)
+    scheduler.send_signal(how)
+    found = ended(run, 300)
+    assert found.code == 3, found.out + found.err
+    (line,) = {line for line in found.err.splitlines() if "scs2_cubes.errors.MaterializationError" in line}
+    assert f"Dask scheduler at {steps.cluster.processes.address} " in line
+    assert told in line
 
 
 def test_what_depends_on_a_failed_step_is_not_made(steps: Steps) -> None:
@@ -268,3 +350,36 @@ def test_a_run_that_is_cancelled_leaves_no_step(cluster: Cluster) -> None:
         assert made.status is dg.DagsterRunStatus.CANCELED
         assert events(instance, GENUS_KEY) == []
     assert len(trial.records("first/genus")) < TILES
+
+
+@pytest.mark.parametrize(("job", "goes_on"), [(EVERYTHING_ON_DASK, False), ("another", True)])
+def test_a_preload_whose_run_is_over_ends(trial: Trial, archives: Archives, job: str, goes_on: bool) -> None:
+    """On a worker nobody else ends it; elsewhere it ends with its process. It looks when it has something to tell."""
+    case = with_forest(trial, "first").case()
+    key = preload_key(trial)
+    heard: list[str] = []
+
+    class CancelledMeanwhile:
+        """Takes the first line as the sign to cancel the run."""
+
+        def tell(self, line: str) -> None:
+            heard.append(line)
+            if len(heard) == 1:
+                instance.report_run_canceling(instance.get_runs()[0])
+
+    definitions = dg.Definitions(
+        assets=preload_assets(case),
+        jobs=[dg.define_asset_job(job, dg.AssetSelection.assets(key))],
+        resources={"progress": CancelledMeanwhile()},
+    )
+    with trial.instance() as instance:
+        made = definitions.resolve_job_def(job)
+        if goes_on:
+            assert made.execute_in_process(instance=instance).success
+        else:
+            with pytest.raises(dg.DagsterExecutionInterruptedError, match=r"run .* is over \(CANCELING\)"):
+                made.execute_in_process(instance=instance)
+        assert len(events(instance, key)) == goes_on
+    # Its order is made, and remembered, before it is waited for.
+    assert archives.orders == [FOREST]
+    assert heard == [f"{FOREST}: looking for it", *([f"{FOREST}: task 77 is Queued"] if goes_on else [])]
