@@ -131,6 +131,8 @@ class FileServer:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
+        # Before the client has an answer: one that leaves early must not take the cut of the next request.
+        cut = self.cuts.pop(0) if self.cuts else None
         handler.send_response(206 if start else 200)
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
@@ -141,8 +143,7 @@ class FileServer:
             handler.send_header("Content-Length", str(size - start))
         handler.end_headers()
         handler.close_connection = True
-        part = self.body[start:] + bytes(self.padding)
-        part = part[: self.cuts.pop(0)] if self.cuts else part
+        part = (self.body[start:] + bytes(self.padding))[:cut]
         if self.pause is not None:
             length, go = self.pause
             handler.wfile.write(part[:length])

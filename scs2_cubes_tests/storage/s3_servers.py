@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -9,6 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Self
+
+import s3fs
+import zarr
 
 __all__ = ["S3Double", "answer"]
 
@@ -61,6 +65,7 @@ class S3Double:
             self._listener.shutdown(socket.SHUT_RDWR)
         for one in (self._listener, *self._held):
             one.close()
+        _close_clients()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -103,3 +108,13 @@ class S3Double:
             if not read:
                 return
             length -= read
+
+
+def _close_clients() -> None:
+    """s3fs keeps its connections, which would be told of as left open in whatever test runs when they are collected."""
+    for filesystem in s3fs.S3FileSystem._cache.values():
+        if filesystem._s3 is not None:
+            # zarr's own loop is where a store's filesystem works.
+            loop = zarr.core.sync._get_loop() if filesystem.asynchronous else filesystem.loop
+            asyncio.run_coroutine_threadsafe(filesystem._s3.close(), loop).result(60)
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import s3fs
 import zarr
 from botocore.exceptions import IncompleteReadError  # type: ignore[import-untyped]  # ships no type information
 from zarr.core.buffer import default_buffer_prototype
@@ -42,17 +40,6 @@ CALLS: dict[str, tuple[Callable[[ObjectTree], object], str]] = {
     "keys": (lambda objects: list(objects.keys("a")), "GET"),
     "sizes": (lambda objects: objects.sizes("a"), "GET"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _connections() -> Iterator[None]:
-    """Nothing is left open, for s3fs keeps its connections."""
-    yield
-    for filesystem in s3fs.S3FileSystem._cache.values():
-        if filesystem._s3 is not None:
-            loop = zarr.core.sync._get_loop() if filesystem.asynchronous else filesystem.loop
-            asyncio.run_coroutine_threadsafe(filesystem._s3.close(), loop).result(10)
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def objects_on(server: S3Double, policy: RetryPolicy = LONG) -> ObjectTree:
