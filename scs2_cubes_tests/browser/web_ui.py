@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 __all__ = ["WebUi"]
 
 #: Milliseconds for the layout to settle: there's no event for it, and open websockets keep the network from being idle.
 _LAYOUT_MS = 1500
+#: Dagster builds a dialog anew when answers to its questions come in, and a click in that moment is lost: so often is
+#: one made, with so many milliseconds for what it opens.
+_CLICKS, _OPENED_MS = 5, 6000
 #: Milliseconds for a run to be taken from the queue, started and done.
 _RUN_MS = 90_000
 #: Ends of the graph's edges, and of each the name on the node at whose rim it lies.
@@ -44,6 +49,18 @@ class WebUi:
         """Wait until ``text`` is to be read somewhere on the page."""
         self.page.get_by_text(text).locator("visible=true").first.wait_for()
 
+    def _open(self, target: Locator, opened: Locator) -> None:
+        """Click ``target``, once more where that has no effect, until ``opened`` is seen."""
+        for _ in range(_CLICKS):
+            self.settle()
+            if opened.is_visible():
+                return
+            with suppress(PlaywrightTimeoutError):
+                # What has opened late may lie over it.
+                target.click(timeout=_OPENED_MS)
+                opened.wait_for(timeout=_OPENED_MS)
+        opened.wait_for()
+
     def open_graph(self, asset: str) -> None:
         """The graph of all assets with its groups opened; ``asset`` is one that is seen then."""
         self.page.goto("/asset-groups")
@@ -72,9 +89,9 @@ class WebUi:
         warning.or_(chooser).first.wait_for()
         if warning.is_visible():
             warning.click()
-        chooser.click()
-        menu = self.page.locator("[data-radix-popper-content-wrapper]").last
-        menu.get_by_text(partition, exact=True).first.click()
+        listed = self.page.locator("[data-radix-popper-content-wrapper]").last.get_by_text(partition, exact=True).first
+        self._open(chooser, listed)
+        listed.click()
         self.page.keyboard.press("Escape")
         self.page.get_by_role("button", name="Launch 1 run").click()
         self.page.get_by_role("link", name="View", exact=True).click()
@@ -92,8 +109,9 @@ class WebUi:
     def open_partition(self, asset: str, partition: str) -> None:
         """The page of one partition of ``asset``, chosen from the list of them."""
         self.open_asset(asset, "partitions")
-        self.page.get_by_text(partition, exact=True).locator("visible=true").first.click()
-        self.page.get_by_text("Latest materialization").wait_for()
+        named = self.page.get_by_text(partition, exact=True).locator("visible=true")
+        # Once in the list, and over what is told of the one that is chosen.
+        self._open(named.first, named.nth(1))
 
     def metadata_row(self, key: str) -> Locator:
         """The row of a partition's metadata that begins with ``key``."""
@@ -110,9 +128,8 @@ class WebUi:
 
     def markdown(self, key: str) -> Locator:
         """Open by a click what lies in Markdown under the metadata ``key``; the dialog that shows it."""
-        self.metadata_row(key).first.get_by_text("Show Markdown").click()
         dialog = self.page.get_by_role("dialog").last
-        dialog.get_by_text(key, exact=True).wait_for()
+        self._open(self.metadata_row(key).first.get_by_text("Show Markdown"), dialog.get_by_text(key, exact=True))
         self.settle()
         return dialog
 
