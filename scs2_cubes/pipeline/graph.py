@@ -59,9 +59,8 @@ def build_graph(plan: CubePlan, store: TileStore, tiles: Iterable[Tile]) -> Tile
     # Written out, because dask.delayed takes milliseconds for each task.
     wanted = sorted(tiles, key=lambda tile: (tile.row, tile.col))
     places = frozenset((tile.row, tile.col) for tile in wanted)
-    # An argument of each task, not of the workshop: that is unpickled where a worker fetches it from another one, and
-    # an error there leaves tasks waiting for ever (https://github.com/dask/distributed/issues/6705). A worker whose
-    # release doesn't know the argument fails by the number of them.
+    # An argument of each task, not of the workshop, which must not fail while it is unpickled. A worker whose release
+    # doesn't know the argument fails by the number of them.
     sources = source_fingerprint()
     tasks: dict[str, tuple[Any, ...]] = {workshop: (Workshop, plan, store, places)}
     names = {}

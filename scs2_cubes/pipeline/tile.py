@@ -91,10 +91,22 @@ class _PlaneResult:
     """Bytes of its chunks."""
 
 
-class Workshop:
-    """What the tiles of one plan share within one process: a reader and a cache.
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What a process opens once."""
 
-    Made once in each process; pickling it takes the plan along and leaves everything else behind.
+    windows: WindowReader
+    """Reader of the source, and its cache."""
+    function: WindowFunction | None
+    """The user's; None where there is none."""
+
+
+class Workshop:
+    """What the tiles of one plan share within one process: a reader and a cache, and the user's function.
+
+    Made once in each process; pickling it takes the plan along and leaves everything else behind. They are opened by
+    the first tile: it is unpickled where a worker fetches it from another one, and an error there would leave the
+    tasks waiting for ever (https://github.com/dask/distributed/issues/7060).
     """
 
     def __init__(self, plan: CubePlan, store: TileStore, tiles: frozenset[tuple[int, int]]) -> None:
@@ -102,16 +114,29 @@ class Workshop:
         self._plan = plan
         self._store = store
         self._tiles = tiles
-        self._windows = WindowReader.over(plan, open_reader(plan.native.location), tiles)
-        self._function = None if plan.processing is None else WindowFunction.load(plan, plan.processing)
+        self._opened: _Tools | None = None
+        self._opening = threading.Lock()
         self._whole: WindowPlanes | None = None
         self._whole_lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Workshop, (self._plan, self._store, self._tiles)
 
+    @property
+    def _tools(self) -> _Tools:
+        """Opened now, where they aren't yet. Raises what opening the reader or loading the function does."""
+        with self._opening:
+            if self._opened is None:
+                plan = self._plan
+                function = None if plan.processing is None else WindowFunction.load(plan, plan.processing)
+                reader = open_reader(plan.native.location)
+                self._opened = _Tools(WindowReader.over(plan, reader, self._tiles), function)
+            return self._opened
+
     def run(self, tile: Tile, job: Job) -> JobResult:
         """Make one job's part of ``tile``. The tile's record goes first: from here on the tile isn't done."""
+        # First, because a tile that can't be made keeps what it has.
+        windows = self._tools.windows
         self._store.remove_record(tile.key)
         window = self._plan.tile_window(tile)
         if job.array is None:
@@ -119,7 +144,7 @@ class Workshop:
             planes = None if window is None else self._processed(tile, window)
         else:
             layers = self._plan.layers_of(job.array)
-            planes = None if window is None else self._windows.aggregated(tile, job, window, layers)
+            planes = None if window is None else windows.aggregated(tile, job, window, layers)
         place = self._place_of(tile, layers)
         results = [
             self._make_plane(tile, layer, position, step, planes, place)
@@ -204,7 +229,7 @@ class Workshop:
         self, layer: LayerPlan, position: int, planes: WindowPlanes | None, source: Plane | None, sample: SourcePixels
     ) -> _SourceCounts:
         """Under how much of the sample the source has values, and what the user's function returned."""
-        if self._function is None:
+        if self._plan.processing is None:
             return _SourceCounts(_count_under(planes, source, sample))
         if planes is None:
             # The tile lies outside of the source.
@@ -223,14 +248,15 @@ class Workshop:
 
     def _processed(self, tile: Tile, window: Window) -> WindowPlanes:
         """What the user's function makes of ``window``; of the whole region's, once, where it isn't local in space."""
-        if self._function is None:
+        tools = self._tools
+        if tools.function is None or self._plan.processing is None:
             raise ProcessingError(f"the plan of {self._plan.identifier} has no function to apply")
-        if self._plan.processing is None or not self._plan.processing.whole:
-            return self._function.apply(self._windows, tile, window)
+        if not self._plan.processing.whole:
+            return tools.function.apply(tools.windows, tile, window)
         with self._whole_lock:
             if self._whole is None:
                 region = self._plan.region_window()
-                self._whole = self._function.apply(self._windows, tile, window if region is None else region)
+                self._whole = tools.function.apply(tools.windows, tile, window if region is None else region)
             return self._whole
 
 

@@ -19,9 +19,10 @@ from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.errors import PlanError, ProcessingError, Scs2CubesError, TileError
 from scs2_cubes.pipeline.compute import ThreadCompute, open_compute
 from scs2_cubes.pipeline.inspection import Look, inspect_partition
-from scs2_cubes.pipeline.materialize import materialize_partition, prepare_cube
+from scs2_cubes.pipeline.materialize import Progress, materialize_partition, prepare_cube
 from scs2_cubes_tests.core import oracles
 from scs2_cubes_tests.end_to_end.trial import squeezed
+from scs2_cubes_tests.pipeline.dask_processes import DaskProcesses, connected
 from scs2_cubes_tests.processing import archive as stores
 from scs2_cubes_tests.processing.archive import EFDA_ID, GAMI_ID, GENUS_ID, GRID, LIU_ID, OUTSIDE, SHAPE, YEARS
 from scs2_cubes_tests.processing.workbench import Workbench
@@ -256,6 +257,36 @@ def test_by_value_on_a_cluster(bench: Workbench, monkeypatch: pytest.MonkeyPatch
         heights = cube["canopy_height"].to_numpy()
     np.testing.assert_allclose(heights, 3 * plain["canopy_height"], rtol=1e-6)
     assert np.isfinite(heights).any()
+
+
+def test_a_worker_that_cant_load_it(bench: Workbench, processes: DaskProcesses) -> None:
+    """It comes late and lacks what the module imports, which the planning process and the first worker have."""
+    text = """
+import os
+import time
+
+if "LACKING" in os.environ:
+    import lacking
+
+def modify(ds):
+    time.sleep(0 if "LACKING" in os.environ else 2)
+    return ds
+"""
+    bench.add("liu", LIU_ID, custom_processing=bench.function("modify", text))
+    planned = bench.plan("liu")
+    prepare_cube(planned.plan, planned.store)
+    processes.start_worker()
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done == 1:
+            processes.start_worker(extra={"LACKING": "yes"})
+            connected(processes, 2).close()
+
+    with (
+        open_compute(processes.spec) as compute,
+        pytest.raises(TileError, match=r"tile y\d+x\d+: ProcessingError: .* No module named 'lacking'"),
+    ):
+        materialize_partition(planned.plan, planned.partition, planned.store, compute, on_progress)
 
 
 # What checks compare with.
