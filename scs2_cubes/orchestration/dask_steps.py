@@ -33,7 +33,6 @@ from distributed.comm.core import CommClosedError
 from scs2_cubes.core.specification import DaskSpec
 from scs2_cubes.errors import MaterializationError
 from scs2_cubes.pipeline.cluster import ClusterCompute, open_cluster
-from scs2_cubes.pipeline.graph import TileGraph
 
 __all__ = ["DaskSteps"]
 
@@ -88,7 +87,7 @@ class DaskSteps(dg.Executor):
                 while not active.is_complete:
                     if not running:
                         # Nobody needs workers that go while all steps wait for their pools.
-                        cluster.watch.begin(TileGraph({}, {}))
+                        cluster.watch.begin()
                     for step in active.get_steps_to_execute():
                         running[_submitted(cluster.client, plan_context, active, step.key)] = step.key
                     yield from active.concurrency_event_iterator(plan_context)
@@ -140,14 +139,7 @@ def _telling_of_loss(cluster: ClusterCompute) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        raise MaterializationError(_lost(cluster)) from error
-
-
-def _lost(cluster: ClusterCompute) -> str:
-    return (
-        f"the connection to the Dask scheduler at {cluster.address} is lost. Start it again where it has ended; what "
-        "is finished is kept, and the next run makes the rest"
-    )
+        raise MaterializationError(cluster.lost) from error
 
 
 def _made(*arguments: Any) -> Any:
@@ -204,7 +196,7 @@ def _finished(cluster: ClusterCompute, running: _Running) -> list[Future[Any]]:
             return []
         if cluster.client.status != "running":
             # Otherwise it would wait for a scheduler that may never come back.
-            raise MaterializationError(_lost(cluster))
+            raise MaterializationError(cluster.lost)
         cluster.watch.look()
         try:
             return list(wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED").done)

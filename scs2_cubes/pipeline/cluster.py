@@ -64,7 +64,7 @@ class ClusterCompute:
         """
         if self.client.status != "running":
             # Otherwise it would wait for a scheduler that may never come back, for each partition anew.
-            raise MaterializationError(self._lost())
+            raise MaterializationError(self.lost)
         self._tell_exposed(graph)
         futures: list[Future[Any]] = []
         try:
@@ -84,7 +84,7 @@ class ClusterCompute:
             raise
         except (FutureCancelledError, CommClosedError, ClosedClientError) as error:
             self._forget(futures)
-            raise MaterializationError(f"{self._lost()} ({type(error).__name__}: {error})") from error
+            raise MaterializationError(f"{self.lost} ({type(error).__name__}: {error})") from error
         except BaseException:
             # An interruption, too: the cluster must not go on with what nobody waits for.
             self._forget(futures)
@@ -100,7 +100,9 @@ class ClusterCompute:
                 "process the AWS environment or a profile; or use a scheduler at tls://…"
             )
 
-    def _lost(self) -> str:
+    @property
+    def lost(self) -> str:
+        """For people: that the scheduler is lost, and what to do."""
         return (
             f"the connection to the Dask scheduler at {self.address} is lost. Start it again where it "
             "has ended; finished tiles are kept, and the next run makes the others"

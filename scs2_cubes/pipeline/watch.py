@@ -83,10 +83,11 @@ class Watch:
         self._is_silence_told = False
         self._was_given_up = False
 
-    def begin(self, graph: TileGraph[Any]) -> None:
-        """Look from now on while ``graph`` runs. Workers that went between two graphs aren't lost: nobody needed them.
+    def begin(self, graph: TileGraph[Any] | None = None) -> None:
+        """Look from now on while ``graph`` runs; None: tasks that don't belong to tiles.
 
-        Where an earlier graph was given up, this one waits for workers no longer than for any that are lost.
+        Workers that went between two graphs aren't lost: nobody needed them. Where an earlier graph was given up, this
+        one waits for workers no longer than for any that are lost.
         """
         self._graph = graph
         self._seen = {}

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import fsspec
 import tenacity
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from scs2_cubes.errors import AccessDeniedError, SourceFormatError, SourceUnavailableError
 from scs2_cubes.sources.http import TransientAnswerError, is_local, local_path, refuse_status, retry_arguments
-from scs2_cubes.sources.s3_answers import refuse_answer, s3_failures
+from scs2_cubes.sources.s3_answers import open_filesystem, refuse_answer, s3_failures
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -119,8 +118,5 @@ def _plain_store(location: Location) -> Store:
     if location.url.startswith(("http://", "https://")):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=location.retry.timeout)
         options = {"client_kwargs": {"timeout": timeout}} | options
-    filesystem, path = fsspec.core.url_to_fs(location.url, asynchronous=True, **options)
-    if location.url.startswith("s3://"):
-        # RetryingStore asks again by the policy: s3fs's attempts, 5 of each call, would multiply its.
-        filesystem.retries = 1
+    filesystem, path = open_filesystem(location.url, {**options, "asynchronous": True})
     return FsspecStore(filesystem, path=path, read_only=True)

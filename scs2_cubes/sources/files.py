@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import fsspec
 import tenacity
 
 from scs2_cubes.core.native import Location, NativeDataset
@@ -28,7 +27,7 @@ from scs2_cubes.sources.editions import VERSION_WORD, newer_data_ids
 from scs2_cubes.sources.geotiff import describe_tiff
 from scs2_cubes.sources.http import Documents, Request, is_local, retry_arguments
 from scs2_cubes.sources.missing import unknown_data_id
-from scs2_cubes.sources.s3_answers import refuse_answer, s3_failures
+from scs2_cubes.sources.s3_answers import open_filesystem, refuse_answer, s3_failures
 from scs2_cubes.sources.sidecars import SIDECAR_BYTES, SIDECARS, changed_by
 from scs2_cubes.sources.transport import TransientAnswerError
 from scs2_cubes.sources.zarr_group import METADATA_KEYS, content_version, describe_group
@@ -38,7 +37,6 @@ __all__ = ["FileSource"]
 _ZARR, _TIFF = ".zarr", (".tif", ".tiff")
 #: Folders within folders that are listed.
 _DEPTH = 16
-_S3 = "s3://"
 _WEB = ("http://", "https://")
 #: What a server says of a file's present content, the best first.
 _VALIDATORS = ("ETag", "Last-Modified")
@@ -147,7 +145,7 @@ class FileSource:
         url = f"{self.root}/{folder}".rstrip("/")
 
         def entries() -> list[tuple[str, bool]]:
-            filesystem, path = self._opened(url)
+            filesystem, path = open_filesystem(url, self._options)
             found = filesystem.ls(path, detail=True)
             return sorted((one["name"].rstrip("/").rpartition("/")[2], one["type"] == "directory") for one in found)
 
@@ -172,7 +170,7 @@ class FileSource:
         """The beginning of what lies at ``url``; None where nothing does."""
 
         def content() -> bytes:
-            filesystem, path = self._opened(url)
+            filesystem, path = open_filesystem(url, self._options)
             with filesystem.open(path, "rb", block_size=SIDECAR_BYTES, cache_type="none") as file:
                 found: bytes = file.read(SIDECAR_BYTES)
             return found
@@ -212,7 +210,7 @@ class FileSource:
         """What the filesystem says of the file."""
 
         def info() -> tuple[str, ...]:
-            filesystem, path = self._opened(location.url)
+            filesystem, path = open_filesystem(location.url, self._options)
             found = filesystem.info(path)
             if found["type"] != "file":
                 raise FileNotFoundError(2, "it is a folder")
@@ -220,14 +218,6 @@ class FileSource:
             return str(found.get("ETag") or found.get("mtime") or found.get("LastModified")), str(found["size"])
 
         return self._patiently(location.url, info)
-
-    def _opened(self, url: str) -> tuple[Any, str]:
-        """(filesystem, path) of ``url``. No I/O."""
-        filesystem, path = fsspec.core.url_to_fs(url, **self._options)
-        if url.startswith(_S3):
-            # Whoever asks again does so by the policy: s3fs's attempts, 5 of each call, would multiply its.
-            filesystem.retries = 1
-        return filesystem, path
 
     def _patiently(self, url: str, ask: Callable[[], _Said]) -> _Said:
         """What ``ask`` says, asked again by the policy. Raises as :meth:`probe` does."""

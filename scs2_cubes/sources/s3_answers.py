@@ -1,4 +1,4 @@
-"""What s3fs and its libraries raise, in this package's words.
+"""Files that fsspec opens, above all in S3: asked once, and what s3fs and its libraries raise in this package's words.
 
 s3fs turns many answers of S3 into OSErrors and keeps the answer itself as their cause; connections fail with botocore's
 own errors. S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
@@ -7,14 +7,16 @@ own errors. S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorRes
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import fsspec
 
 from scs2_cubes.errors import AccessDeniedError, DataIdNotFoundError, redact_text
 from scs2_cubes.sources.http import refuse_status
 from scs2_cubes.sources.transport import TransientAnswerError
 
-__all__ = ["refuse_answer", "s3_failures"]
+__all__ = ["open_filesystem", "refuse_answer", "s3_failures"]
 
 _ROOTS = ("BotoCoreError", "ClientError")
 _NO_KEY = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
@@ -24,6 +26,15 @@ _HINT = (
     "is public), and the rights to read and to list: where nobody may list a bucket, a server says this of objects "
     "that aren't there, too"
 )
+
+
+def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """(fsspec's filesystem, path) of ``url``, which asks once: whoever reads asks again by the policy. No I/O."""
+    filesystem, path = fsspec.core.url_to_fs(url, **options)
+    if url.startswith("s3://"):
+        # Otherwise s3fs makes 5 attempts of each call.
+        filesystem.retries = 1
+    return filesystem, path
 
 
 def s3_failures() -> tuple[type[Exception], ...]:

@@ -23,7 +23,7 @@ from scs2_cubes.storage.failures import Access, failures, is_absence
 from scs2_cubes.storage.moves import Manifest
 from scs2_cubes.storage.processes import Process
 
-__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "forget_move", "is_being_moved", "open_objects"]
+__all__ = ["FsspecObjects", "LocalObjects", "ObjectTree", "Objects", "forget_move", "open_objects"]
 
 _S3 = "s3://"
 _PARTIAL = ".partial"
@@ -69,7 +69,14 @@ class Objects(Protocol):
     def move(self, prefix: str, target: str) -> None:
         """Move the folder ``prefix`` to ``target``. Raises StorageError where something lies there.
 
-        What an interrupted move has left there, as :func:`is_being_moved` tells, is completed.
+        What an interrupted move has left there, as :meth:`is_being_moved` tells, is completed.
+        """
+        ...
+
+    def is_being_moved(self, prefix: str, target: str) -> bool:
+        """Whether what lies in the folder ``prefix`` is what an interrupted move to ``target`` left there, and no more.
+
+        Lists ``prefix`` where a move takes more than one call. Raises StorageError.
         """
         ...
 
@@ -109,15 +116,6 @@ def open_objects(root: str, options: Mapping[str, Any]) -> ObjectTree:
     if "://" in root:
         return FsspecObjects(root, options)
     return LocalObjects(Path(root))
-
-
-def is_being_moved(objects: Objects, prefix: str, target: str) -> bool:
-    """Whether what lies in the folder ``prefix`` is what an interrupted move to ``target`` has left there, and no more.
-
-    Lists ``prefix``. Raises StorageError.
-    """
-    # On disk a folder is moved by one call.
-    return isinstance(objects, FsspecObjects) and objects.is_being_moved(prefix, target)
 
 
 def forget_move(objects: Objects, target: str) -> None:
@@ -195,6 +193,9 @@ class LocalObjects:
             source.rename(destination)
         except OSError as error:
             raise StorageError(f"can't move {source} to {destination}: {error}") from error
+
+    def is_being_moved(self, prefix: str, target: str) -> bool:  # noqa: ARG002  (a folder is moved by one call)
+        return False
 
     def walk(self, prefix: str) -> Iterator[str]:
         found = [(self._root / prefix / name).relative_to(self._root).as_posix() for name in self.sizes(prefix)]
@@ -311,7 +312,6 @@ class FsspecObjects:
         self.delete(f"{target}{_MOVING}")
 
     def is_being_moved(self, prefix: str, target: str) -> bool:
-        """See the function of this name."""
         begun = self.get(f"{target}{_MOVING}")
         return begun is not None and Manifest.decode(begun).covers(Manifest.of(self._listing(prefix)))
 

@@ -23,7 +23,7 @@ from scs2_cubes.core.specification import StorageSpec
 from scs2_cubes.errors import CubeIdentityError, CubeNotFoundError, StorageError, redact
 from scs2_cubes.storage import zarr_layout
 from scs2_cubes.storage.failures import Access, failures
-from scs2_cubes.storage.objects import Objects, forget_move, is_being_moved, open_objects
+from scs2_cubes.storage.objects import Objects, forget_move, open_objects
 from scs2_cubes.storage.zarr_identity import Comparison, compare
 from scs2_cubes.storage.zarr_reading import RegionReader
 
@@ -259,7 +259,7 @@ class ZarrCube:
         if not gone or gone[-1] < left[0]:
             return False
         part = _PARTS[left[0]]
-        return gone[-1] > left[0] or not is_being_moved(self.objects, f"{self.name}.{part}", f"{aside}.{part}")
+        return gone[-1] > left[0] or not self.objects.is_being_moved(f"{self.name}.{part}", f"{aside}.{part}")
 
     def remove_document(self, name: str) -> None:
         """See :class:`scs2_cubes.storage.base.CubeStore`."""

@@ -257,6 +257,9 @@ class Disk(Objects):
         self._objects.move(prefix, target)
         self._seen()
 
+    def is_being_moved(self, prefix: str, target: str) -> bool:
+        return self._objects.is_being_moved(prefix, target)
+
     def _count(self, key: str) -> None:
         if len(self.changed) == self._changes:
             raise DiskFullError(f"{key}: no space left on device")

@@ -56,6 +56,9 @@ class Passing(Objects):
     def move(self, prefix: str, target: str) -> None:
         self._objects.move(prefix, target)
 
+    def is_being_moved(self, prefix: str, target: str) -> bool:
+        return self._objects.is_being_moved(prefix, target)
+
     def url(self, key: str) -> str:
         return self._objects.url(key)
 
