@@ -18,6 +18,7 @@ from scs2_cubes.core.resample import resample
 from scs2_cubes.core.transform import Nodes
 from scs2_cubes.errors import ProcessingError
 from scs2_cubes.pipeline.claims import TileStore
+from scs2_cubes.pipeline.heap import release_free_memory
 from scs2_cubes.pipeline.installations import source_fingerprint
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job
@@ -151,6 +152,7 @@ class Workshop:
             for layer in layers
             for position, step in enumerate(job.steps)
         ]
+        release_free_memory()
         return JobResult(
             valid=_totals((result.layer, result.valid) for result in results),
             source_valid=_known(((result.layer, result.step), result.counts.source) for result in results),

@@ -17,6 +17,7 @@ from scs2_cubes.core.native import NativeArray, NativeDataset
 from scs2_cubes.core.specification import FunctionSpec
 from scs2_cubes.core.variables import Statistic
 from scs2_cubes.pipeline.blocks import Block, BlockKey, Chunks, Memory, StoredChunk, Uses, chunks_of_block, make_block
+from scs2_cubes.pipeline.heap import release_free_memory
 from scs2_cubes.pipeline.layers import LayerPlan
 from scs2_cubes.pipeline.plan import CubePlan, Job, blocks_of
 from scs2_cubes.processing import apply_function, decode_window, load_function, narrow_times, output_planes
@@ -201,6 +202,7 @@ class WindowReader:
 
                 yield one.pixels, self.blocks.get(one.key, load, keep=one.others > 0)
                 self._let_go(array, window, one)
+                release_free_memory()
 
     def _asked_ahead(
         self, array: NativeArray, wanted: list[_Wanted], pool: ThreadPool, ahead: int
