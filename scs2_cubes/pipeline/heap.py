@@ -12,8 +12,8 @@ __all__ = ["release_free_memory"]
 def release_free_memory() -> None:
     """Give the operating system back what is free between the allocations of this process, where the C library can.
 
-    glibc keeps arrays that were freed below one that lives, up to 32 MiB each, and soon holds a third more than what
-    is in use. A call takes about a millisecond: https://man7.org/linux/man-pages/man3/malloc_trim.3.html.
+    glibc keeps arrays that were freed below one that lives, up to 32 MiB each. For one partition of liu that
+    was a fifth of the peak, and most calls took a millisecond: https://man7.org/linux/man-pages/man3/malloc_trim.3.html.
     """
     trim = _malloc_trim()
     if trim is not None:

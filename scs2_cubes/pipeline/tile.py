@@ -105,9 +105,9 @@ class _Tools:
 class Workshop:
     """What the tiles of one plan share within one process: a reader and a cache, and the user's function.
 
-    Made once in each process; pickling it takes the plan along and leaves everything else behind. They are opened by
-    the first tile: it is unpickled where a worker fetches it from another one, and an error there would leave the
-    tasks waiting for ever (https://github.com/dask/distributed/issues/7060).
+    Made once in each process; pickling it takes the plan along and leaves everything else behind. The first tile
+    opens them, not the constructor: a workshop is unpickled where a worker fetches it from another one, and an error
+    there would leave the tasks waiting for ever (https://github.com/dask/distributed/issues/7060).
     """
 
     def __init__(self, plan: CubePlan, store: TileStore, tiles: frozenset[tuple[int, int]]) -> None:
@@ -135,8 +135,8 @@ class Workshop:
             return self._opened
 
     def run(self, tile: Tile, job: Job) -> JobResult:
-        """Make one job's part of ``tile``. The tile's record goes first: from here on the tile isn't done."""
-        # First, because a tile that can't be made keeps what it has.
+        """Make one job's part of ``tile``. The tile's record goes before its pixels: from there on it isn't done."""
+        # Before the record goes: where they can't be opened, the tile keeps what it has.
         windows = self._tools.windows
         self._store.remove_record(tile.key)
         window = self._plan.tile_window(tile)
